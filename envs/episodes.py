@@ -1,0 +1,138 @@
+"""How an episode is drawn: physics, start, commands and pushes, all at its beginning, all keyed by counters."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs import draws
+from envs.ground import Ground
+from envs.measurement import Measurement
+from envs.randomization import Randomizer
+from envs.simulation import Simulation
+from envs.tasks.task import Task
+
+NUM_STARTS = 1024
+"""Start poses are drawn once; each episode takes one of them. Measuring them anew at every reset cost more
+than the resets themselves."""
+
+
+class Starts:
+    """The start poses: simulation rows (M, nstate) and their measurements (M, width)."""
+
+    def __init__(self, task: Task, sim: Simulation, ground: Ground, measure: Measurement, seed: int) -> None:
+        start, robot, joints = task.start, sim.robot, sim.robot.num_joints
+        u = draws.uniform(draws.stream(seed, "starts"), np.arange(NUM_STARTS), size=2 * joints + 12)
+
+        def spread(span: tuple[float, float], first: int, count: int = 1) -> np.ndarray:
+            return span[0] + (span[1] - span[0]) * u[:, first : first + count]
+
+        qpos = np.tile(sim.model.qpos0, (NUM_STARTS, 1))
+        qvel = np.zeros((NUM_STARTS, sim.model.nv))
+        joint = robot.home_joint_position + spread(start.joint_position, 0, joints)
+        for name, span in start.joint_override.items():
+            column = robot.joint_names.index(name)
+            joint[:, column] = spread(span, column)[:, 0]
+        qpos[:, sim.joint_qpos] = joint
+        qvel[:, sim.joint_dofs] = spread(start.joint_velocity, joints, joints)
+        if sim.floating:
+            rest = 2 * joints
+            xy = ground.spawn(u[:, rest : rest + 2])
+            x, y = torch.from_numpy(xy.astype(np.float32)).unbind(1)
+            yaw = 2 * np.pi * u[:, rest + 2]
+            qpos[:, :2] = xy
+            qpos[:, 2] = robot.home_base_height_m + spread(start.base_height_m, rest + 3)[:, 0]
+            qpos[:, 2] += ground.height(x, y).numpy()
+            qpos[:, 3:7] = np.stack([np.cos(yaw / 2), 0 * yaw, 0 * yaw, np.sin(yaw / 2)], 1)
+            qvel[:, :6] = spread(start.base_velocity, rest + 4, 6)
+        self.rows = sim.initial_rows(qpos, qvel, np.broadcast_to(robot.home_target, (NUM_STARTS, robot.num_actions)))
+        idle = np.zeros((NUM_STARTS, sim.model.nu)), np.zeros((NUM_STARTS, sim.model.nsensordata))
+        self.measured = measure(qpos, qvel, *idle)
+
+
+class Episodes:
+    """Begins episodes and says, step by step, what is due in them.
+
+    `episode` (N,) counts each simulation's episodes, `step` (N,) the steps within; `command` (N, C) is the
+    one in force.
+    """
+
+    def __init__(self, task: Task, sim: Simulation, randomizer: Randomizer, starts: Starts, seed: int) -> None:
+        self._task, self._sim, self._randomizer, self._starts = task, sim, randomizer, starts
+        n, dt = sim.num_sims, sim.robot.control_dt_s
+        self.max_steps = round(task.episode_length_s / dt)
+        self.episode = np.full(n, -1, dtype=np.int64)
+        self.step = np.zeros(n, dtype=np.int64)
+        self._start_key, self._command_key = draws.stream(seed, "start"), draws.stream(seed, "command")
+        self._resample_steps, self._commands = 0, np.zeros((n, 1, 0), dtype=np.float32)
+        if task.command is not None:
+            self._resample_steps = round(task.command.resample_s / dt)
+            segments = -(-self.max_steps // self._resample_steps)
+            self._commands = np.zeros((n, segments, len(task.command.low)), dtype=np.float32)
+        self.command = torch.zeros(n, self._commands.shape[2])
+        self._push_steps = np.zeros((n, 0), dtype=np.int64)
+        if {"push_velocity", "push_interval"} <= set(randomizer.ranges):
+            shortest_s = randomizer.ranges["push_interval"][0]
+            count = max(1, min(int(task.episode_length_s / shortest_s), self.max_steps))
+            self._push_steps = np.zeros((n, count), dtype=np.int64)
+            self._push_velocity = np.zeros((n, count, 2))
+            self._next_push = np.full(n, np.iinfo(np.int64).max)
+            self._pushed = np.zeros(n, dtype=np.int64)
+
+    def begin(self, ids: np.ndarray) -> Tensor:
+        """New episodes for simulations ids (K,). Returns the measurements (K, width) of their starts."""
+        self.episode[ids] += 1
+        self.step[ids] = 0
+        episode = self.episode[ids]
+        self._randomizer.reset(ids, episode)
+        start = (draws.uniform(self._start_key, ids, episode)[:, 0] * NUM_STARTS).astype(np.int64)
+        offset = self._randomizer.values.get("motor_offset")
+        self._sim.reset(ids, self._starts.rows[start], None if offset is None else -offset[ids])
+        if self._resample_steps:
+            self._draw_commands(ids, episode)
+        if self._push_steps.shape[1]:
+            self._draw_pushes(ids, episode)
+        return self._starts.measured[torch.from_numpy(start)]
+
+    def _draw_commands(self, ids: np.ndarray, episode: np.ndarray) -> None:
+        command = self._task.command
+        assert command is not None
+        segments, size = self._commands.shape[1:]
+        u = draws.uniform(self._command_key, ids, episode, size=segments * (size + 1)).reshape(-1, segments, size + 1)
+        low, high = np.array(command.low), np.array(command.high)
+        moving = u[:, :, :1] >= command.standing_share
+        self._commands[ids] = (low + (high - low) * u[:, :, 1:]) * moving
+        self.command[torch.from_numpy(ids)] = torch.from_numpy(self._commands[ids, 0])
+
+    def _draw_pushes(self, ids: np.ndarray, episode: np.ndarray) -> None:
+        count = self._push_steps.shape[1]
+        wait_s = self._randomizer.draw("push_interval", ids, episode, size=count)
+        steps = np.round(np.cumsum(wait_s, 1) / self._sim.robot.control_dt_s).astype(np.int64)
+        self._push_steps[ids] = np.maximum(steps, 1)
+        velocity = self._randomizer.draw("push_velocity", ids, episode, size=2 * count)
+        self._push_velocity[ids] = velocity.reshape(-1, count, 2)
+        self._pushed[ids] = 0
+        self._next_push[ids] = self._push_steps[ids, 0]
+
+    def push(self) -> None:
+        """Pushes the simulations whose time has come: a sudden change of the base's velocity."""
+        if not self._push_steps.shape[1]:
+            return
+        due = np.flatnonzero(self.step >= self._next_push)
+        if len(due):
+            index = self._pushed[due]
+            self._sim.qvel[due, :2] += self._push_velocity[due, index]
+            self._pushed[due] = index + 1
+            more = index + 1 < self._push_steps.shape[1]
+            following = self._push_steps[due, np.minimum(index + 1, self._push_steps.shape[1] - 1)]
+            self._next_push[due] = np.where(more, following, np.iinfo(np.int64).max)
+
+    def advance(self) -> None:
+        """Counts a step; commands that are due take effect."""
+        self.step += 1
+        if self._resample_steps:
+            due = np.flatnonzero(self.step % self._resample_steps == 0)
+            due = due[self.step[due] < self.max_steps]
+            if len(due):
+                self.command = self.command.clone()  # the last step's state keeps the command it was judged by
+                segment = self.step[due] // self._resample_steps
+                self.command[torch.from_numpy(due)] = torch.from_numpy(self._commands[due, segment])

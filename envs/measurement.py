@@ -1,0 +1,108 @@
+"""MuJoCo's arrays to the part of State that the latest instant alone decides, packed in one tensor."""
+
+import mujoco
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.ground import Ground
+from envs.kinematics import LegKinematics, cross, rotation_rows, to_base, to_world
+from envs.robots.spec import RobotSpec
+from envs.simulation import Simulation
+from envs.state import State
+
+CONTACT_FORCE_N = 1.0
+"""A foot that carries more than this is on the ground."""
+
+
+class Measurement:
+    """Computes base, joint and foot quantities for K simulations at once.
+
+    They are columns of one tensor (K, width), so that a simulation's row can be replaced in a single write
+    when its episode restarts. `show` makes the fields of a State views of those columns.
+    """
+
+    def __init__(self, sim: Simulation, ground: Ground) -> None:
+        robot, model = sim.robot, sim.model
+        self._sim, self._ground = sim, ground
+        self._legs = LegKinematics(model, robot) if robot.feet else None
+        self._driven = torch.tensor(robot.driven_index)
+        self._all_driven = robot.num_actions == robot.num_joints
+        joints, actions, feet = robot.num_joints, robot.num_actions, len(robot.feet)
+        shapes: dict[str, tuple[int, ...]] = {
+            "joint_position": (joints,), "joint_velocity": (joints,),
+            "joint_torque": (actions,), "joint_power": (actions,),
+        }  # fmt: skip
+        if sim.floating:
+            shapes |= {
+                "base_position_w": (3,), "base_quaternion_w": (4,), "base_linear_velocity_w": (3,),
+                "base_angular_velocity_b": (3,), "base_linear_velocity_b": (3,), "gravity_b": (3,),
+                "base_height": (),
+            }  # fmt: skip
+        if feet:
+            shapes |= {
+                "foot_position_b": (feet, 3), "foot_velocity_w": (feet, 3), "foot_height": (feet,),
+                "foot_contact_force": (feet,),
+            }  # fmt: skip
+            self._foot_radius = float(model.geom(robot.feet[0]).size[0])
+            self._find_sensors(model, robot)
+        self.columns: dict[str, slice] = {}
+        self._shapes = shapes
+        start = 0
+        for name, shape in shapes.items():
+            size = int(np.prod(shape))
+            self.columns[name] = slice(start, start + size)
+            start += size
+
+    def _find_sensors(self, model: mujoco.MjModel, robot: RobotSpec) -> None:
+        # The sensor gives the force that the foot exerts on the ground, world frame: z is minus the load.
+        self._force_at = [int(model.sensor(f"{foot}_force").adr[0]) + 2 for foot in robot.feet]
+        self._legal_at = [int(model.sensor(f"{body}_touch").adr[0]) for body in robot.contact_bodies]
+        self._touch_at = int(model.sensor(f"{robot.base_body}_touch").adr[0])
+
+    def __call__(self, qpos: np.ndarray, qvel: np.ndarray, force: np.ndarray, sensors: np.ndarray) -> Tensor:
+        """(K, width) float32 from qpos (K, nq), qvel (K, nv), actuator force (K, nu) and sensor data (K, ns)."""
+        sim = self._sim
+        q, v, torque = _float(qpos), _float(qvel), _float(force)
+        if not sim.floating:
+            velocity = v[:, sim.joint_dofs]
+            driven = velocity if self._all_driven else velocity[:, self._driven]
+            return torch.cat([q[:, sim.joint_qpos], velocity, torque, torque * driven], 1)
+        position, velocity = q[:, sim.joint_qpos], v[:, sim.joint_dofs]
+        rows = rotation_rows(q[:, 3:7])
+        linear_w = list(v[:, :3].split(1, 1))
+        angular = v[:, 3:6]
+        linear_b = to_base(rows, linear_w)
+        height = q[:, 2:3] - self._ground.height(q[:, 0:1], q[:, 1:2])
+        parts = [position, velocity, torque, torque * velocity, q[:, :7], v[:, :6], *linear_b,
+                 -rows[2][0], -rows[2][1], -rows[2][2], height]  # fmt: skip
+        if self._legs is not None:
+            foot_p, foot_v = self._legs(position, velocity)
+            spin = cross(list(angular.split(1, 1)), foot_p)
+            moving = to_world(rows, [a + b for a, b in zip(foot_v, spin, strict=True)])
+            x, y, z = to_world(rows, foot_p)
+            sole = z + (q[:, 2:3] - self._foot_radius)
+            if self._ground.rough is not None:
+                sole = sole - self._ground.height(x + q[:, 0:1], y + q[:, 1:2])
+            parts += [
+                torch.stack(torch.broadcast_tensors(*foot_p), -1).flatten(1),
+                torch.stack([moving[i] + linear_w[i] for i in range(3)], -1).flatten(1),
+                sole,
+                _float(-sensors[:, self._force_at]),
+            ]
+        return torch.cat(parts, 1)
+
+    def illegal_contact(self, sensors: np.ndarray) -> Tensor:
+        """(K,) bool: something other than the parts that may is on the ground."""
+        if self._legs is None:
+            return torch.zeros(len(sensors), dtype=torch.bool)
+        return torch.from_numpy(sensors[:, self._touch_at] > sensors[:, self._legal_at].sum(1))
+
+    def show(self, packed: Tensor, state: State) -> None:
+        """Makes the state's fields views of packed (N, width)."""
+        for (name, part), shape in zip(self.columns.items(), self._shapes.values(), strict=True):
+            setattr(state, name, packed[:, part].view(-1, *shape) if len(shape) != 1 else packed[:, part])
+
+
+def _float(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(array.astype(np.float32, order="C"))

@@ -1,0 +1,315 @@
+"""Domain randomization as data: each term says once what it changes, how, in which unit and when it is drawn.
+
+A set of ranges maps term names to [low, high], drawn uniformly. Draws are keyed by (seed, term, simulation,
+episode), so they depend on neither batch size nor order. Model fields start from stored defaults at every
+draw: nothing accumulates.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import mujoco
+import numpy as np
+
+from configs.errors import UserError, unknown
+from envs import draws
+from envs.robots.spec import RobotSpec
+
+if TYPE_CHECKING:
+    from envs.simulation import Simulation
+
+Ranges = Mapping[str, tuple[float, float]]
+
+# Positions in MuJoCo's gainprm of a dcmotor (engine_forward.c, dcmotorVoltage).
+_RESISTANCE, _KP, _KD = 0, 4, 6
+
+
+class Fields:
+    """What terms write: live per-simulation model fields, by name, and values that MuJoCo has no field for."""
+
+    def __init__(self, sim: "Simulation") -> None:
+        self.sim = sim
+        self.robot: RobotSpec = sim.robot
+        self.model: mujoco.MjModel = sim.model
+        self.base = self.model.body(self.robot.base_body).id
+        self.links = np.array([b for b in range(1, self.model.nbody) if b != self.base])
+        self.touching = np.flatnonzero((self.model.geom_conaffinity > 0) & (self.model.geom_bodyid > 0))
+        self.dofs = sim.joint_dofs
+        self.values: dict[str, np.ndarray] = {}
+        """(N, size) per term without a model field: sensor biases, motor offset."""
+        self._live: dict[str, np.ndarray] = {}
+        self._defaults: dict[str, np.ndarray] = {}
+
+    def __getitem__(self, field: str) -> np.ndarray:
+        return self._live[field]
+
+    def use(self, fields: tuple[str, ...]) -> None:
+        for field in fields:
+            if field not in self._live:
+                source = self.model.opt if field == "gravity" else self.model
+                self._defaults[field] = np.array(getattr(source, field), dtype=np.float64)
+                self._live[field] = self.sim.expand(field)
+
+    def restore(self, ids: np.ndarray) -> None:
+        for field, live in self._live.items():
+            live[ids] = self._defaults[field]
+
+
+Write = Callable[[Fields, np.ndarray, np.ndarray], None]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One physical quantity that may differ between the simulation and the real robot."""
+
+    meaning: str
+    """For people and language models alike, with the unit."""
+    operation: Literal["absolute", "scale", "add"]
+    unit: str
+    bounds: tuple[float, float]
+    """Values outside make no physical sense or break the simulation."""
+    neutral: float
+    """The value that leaves the model as it is."""
+    when: Literal["reset", "step", "push"] = "reset"
+    size: Callable[[Fields], int] = lambda f: 1
+    fields: tuple[str, ...] = ()
+    """MuJoCo model fields that it writes."""
+    write: Write | None = None
+    """write(fields, ids, values (K, size)) changes rows that hold defaults (or what earlier terms left)."""
+    derived_constants: bool = False
+    """Whether MuJoCo must recompute constants that depend on the fields (mj_setConst)."""
+
+
+def _scale_links(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
+    f["body_mass"][ids[:, None], f.links] *= value
+    f["body_inertia"][ids[:, None], f.links] *= value[:, :, None]
+
+
+def _add_base_mass(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
+    mass = f["body_mass"]
+    before = mass[ids, f.base]
+    mass[ids, f.base] = np.maximum(before + value[:, 0], 0.1 * before)
+    f["body_inertia"][ids, f.base] *= (mass[ids, f.base] / before)[:, None]
+
+
+def _add_center_of_mass(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
+    f["body_ipos"][ids, f.base] += value
+
+
+def _set_friction(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
+    f["geom_friction"][ids[:, None], f.touching, 0] = value
+
+
+def restitution_to_damping_ratio(restitution: np.ndarray) -> np.ndarray:
+    """Damping ratio of the linear contact spring that returns this share of the impact speed.
+
+    Half a cycle of a damped oscillator: e = exp(-pi z / sqrt(1 - z^2)), solved for z; e = 0 is critical, z = 1.
+    """
+    log = np.log(np.maximum(restitution, 1e-6))
+    return np.where(restitution < 1e-6, 1.0, -log / np.sqrt(math.pi**2 + log**2))
+
+
+def _set_restitution(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
+    f["geom_solref"][ids[:, None], f.touching, 1] = restitution_to_damping_ratio(value)
+
+
+def _scale_softness(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
+    f["geom_solref"][ids[:, None], f.touching, 0] *= value
+
+
+def _scale_motor_strength(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
+    gain = f["actuator_gainprm"]
+    gain[ids, :, _KP] *= value
+    gain[ids, :, _KD] *= value
+    gain[ids, :, _RESISTANCE] /= value  # stall torque = K / R per volt
+    f["actuator_forcerange"][ids] *= value[:, :, None]
+
+
+def _scale_gain(index: int) -> Write:
+    def write(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
+        f["actuator_gainprm"][ids, :, index] *= value
+
+    return write
+
+
+def _scale_dofs(field: str) -> Write:
+    def write(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
+        f[field][ids[:, None], f.dofs] *= value
+
+    return write
+
+
+def _add_dofs(field: str) -> Write:
+    def write(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
+        f[field][ids[:, None], f.dofs] += value
+
+    return write
+
+
+def _set_delay(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
+    f["actuator_delay"][ids] = value
+
+
+def _add_gravity(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
+    f["gravity"][ids, 2] -= value[:, 0]
+
+
+def _joints(f: Fields) -> int:
+    return f.robot.num_joints
+
+
+def _motors(f: Fields) -> int:
+    return f.robot.num_actions
+
+
+def _three(f: Fields) -> int:
+    return 3
+
+
+TERMS: dict[str, Term] = {
+    "friction": Term(
+        "sliding friction coefficient between the robot and the ground", "absolute", "", (0.0, 5.0), 0.8,
+        fields=("geom_friction",), write=_set_friction),
+    "restitution": Term(
+        "share of the impact speed with which a foot bounces off the ground", "absolute", "", (0.0, 0.9), 0.0,
+        fields=("geom_solref",), write=_set_restitution),
+    "contact_softness": Term(
+        "time constant of ground contact; above 1 the ground gives more", "scale", "", (0.5, 10.0), 1.0,
+        fields=("geom_solref",), write=_scale_softness),
+    "base_mass": Term(
+        "mass added to the base, such as a payload", "add", "kg", (-5.0, 20.0), 0.0,
+        fields=("body_mass", "body_inertia"), write=_add_base_mass, derived_constants=True),
+    "link_mass": Term(
+        "mass and inertia of each other link", "scale", "", (0.3, 3.0), 1.0, size=lambda f: len(f.links),
+        fields=("body_mass", "body_inertia"), write=_scale_links, derived_constants=True),
+    "center_of_mass": Term(
+        "shift of the base's center of mass along each axis", "add", "m", (-0.3, 0.3), 0.0, size=_three,
+        fields=("body_ipos",), write=_add_center_of_mass, derived_constants=True),
+    "motor_strength": Term(
+        "torque that each motor gives, of what it is asked for, and its limits", "scale", "", (0.1, 3.0), 1.0,
+        size=_motors, fields=("actuator_gainprm", "actuator_forcerange"), write=_scale_motor_strength),
+    "motor_offset": Term(
+        "error of each joint encoder's zero", "add", "rad", (-0.5, 0.5), 0.0, size=_motors),
+    "kp": Term(
+        "position gain of each joint", "scale", "", (0.1, 5.0), 1.0,
+        size=_motors, fields=("actuator_gainprm",), write=_scale_gain(_KP)),
+    "kd": Term(
+        "velocity gain of each joint", "scale", "", (0.0, 5.0), 1.0,
+        size=_motors, fields=("actuator_gainprm",), write=_scale_gain(_KD)),
+    "joint_friction": Term(
+        "dry friction of each joint", "scale", "", (0.0, 10.0), 1.0,
+        size=_joints, fields=("dof_frictionloss",), write=_scale_dofs("dof_frictionloss")),
+    "joint_damping": Term(
+        "viscous damping of each joint", "scale", "", (0.0, 10.0), 1.0,
+        size=_joints, fields=("dof_damping",), write=_scale_dofs("dof_damping")),
+    "joint_stiffness": Term(
+        "spring that pulls each joint towards its zero, as a cable would", "add", "N·m/rad", (0.0, 50.0), 0.0,
+        size=_joints, fields=("jnt_stiffness",), write=lambda f, ids, v: _add_stiffness(f, ids, v)),
+    "armature": Term(
+        "rotor inertia of each joint, reflected through its gears", "scale", "", (0.1, 10.0), 1.0,
+        size=_joints, fields=("dof_armature",), write=_scale_dofs("dof_armature"), derived_constants=True),
+    "action_delay": Term(
+        "time from an action to its effect at the motors", "absolute", "s", (0.0, 0.06), 0.0,
+        fields=("actuator_delay",), write=_set_delay),
+    "gravity": Term(
+        "strength of gravity added to 9.81", "add", "m/s^2", (-9.0, 20.0), 0.0,
+        fields=("gravity",), write=_add_gravity),
+    "push_velocity": Term(
+        "sudden change of the base's horizontal velocity, each axis", "add", "m/s", (-10.0, 10.0), 0.0,
+        when="push", size=lambda f: 2),
+    "push_interval": Term(
+        "time between pushes", "absolute", "s", (0.1, 1000.0), 1000.0, when="push"),
+    "joint_position_noise": Term(
+        "error of each joint position reading, new at every step", "add", "rad", (-1.0, 1.0), 0.0,
+        when="step", size=_joints),
+    "joint_velocity_noise": Term(
+        "error of each joint velocity reading, new at every step", "add", "rad/s", (-10.0, 10.0), 0.0,
+        when="step", size=_joints),
+    "angular_velocity_noise": Term(
+        "error of each gyro axis, new at every step", "add", "rad/s", (-5.0, 5.0), 0.0, when="step", size=_three),
+    "gravity_noise": Term(
+        "error of each component of the gravity direction, new at every step", "add", "", (-0.5, 0.5), 0.0,
+        when="step", size=_three),
+    "angular_velocity_bias": Term(
+        "constant error of each gyro axis", "add", "rad/s", (-2.0, 2.0), 0.0, size=_three),
+    "gravity_bias": Term(
+        "constant error of each component of the gravity direction, as from a tilted sensor", "add", "",
+        (-0.5, 0.5), 0.0, size=_three),
+}  # fmt: skip
+
+
+def _add_stiffness(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
+    f["jnt_stiffness"][ids[:, None], f.sim.joint_ids] += value
+
+
+def validate(ranges: Mapping[str, object]) -> dict[str, tuple[float, float]]:
+    """The ranges as pairs of floats. Raises UserError for an unknown term or a range that makes no sense."""
+    checked: dict[str, tuple[float, float]] = {}
+    for name, value in ranges.items():
+        if name not in TERMS:
+            raise unknown("randomization term", name, list(TERMS))
+        try:
+            low, high = (float(x) for x in value)  # type: ignore[attr-defined]
+        except (TypeError, ValueError):
+            raise UserError(f"randomization {name}: {value!r} is no range; write {name}: [low, high]") from None
+        term = TERMS[name]
+        if not low <= high:
+            raise UserError(f"randomization {name}: [{low}, {high}] is the wrong way round; write [low, high]")
+        if not (term.bounds[0] <= low and high <= term.bounds[1]):
+            raise UserError(
+                f"randomization {name}: [{low}, {high}] leaves the bounds {list(term.bounds)} {term.unit}".rstrip()
+            )
+        checked[name] = (low, high)
+    return checked
+
+
+class Randomizer:
+    """Draws and applies a set of ranges to the simulations that are being reset."""
+
+    def __init__(self, sim: "Simulation", ranges: Ranges, seed: int) -> None:
+        self.ranges = validate(ranges)
+        self.fields = Fields(sim)
+        self._sim = sim
+        self._keys = {name: draws.stream(seed, name) for name in self.ranges}
+        self._row_key = draws.stream(seed, "randomization")
+        at_reset = [(name, term) for name, term in TERMS.items() if name in self.ranges and term.when == "reset"]
+        self._at_reset: list[tuple[str, Term, slice]] = []
+        elements, low, span = [], [], []
+        for name, term in at_reset:
+            self.fields.use(term.fields)
+            size = term.size(self.fields)
+            self._at_reset.append((name, term, slice(len(low), len(low) + size)))
+            elements.append(draws.element_keys(name, size))
+            low += [self.ranges[name][0]] * size
+            span += [self.ranges[name][1] - self.ranges[name][0]] * size
+            if term.write is None:
+                self.fields.values[name] = np.full((sim.num_sims, size), term.neutral, dtype=np.float32)
+        self._elements = np.concatenate(elements) if elements else np.zeros(0, dtype=np.uint64)
+        self._low, self._span = np.array(low), np.array(span)
+        self._needs_constants = any(term.derived_constants for _, term in at_reset)
+
+    @property
+    def values(self) -> dict[str, np.ndarray]:
+        """(N, size) float32 draws of the reset terms that have no model field, by term."""
+        return self.fields.values
+
+    def draw(self, name: str, *counters: np.ndarray, size: int) -> np.ndarray:
+        """(K, size) uniform draws within the term's range, keyed by counters such as (simulation, episode)."""
+        low, high = self.ranges[name]
+        return low + (high - low) * draws.uniform(self._keys[name], *counters, size=size)
+
+    def reset(self, ids: np.ndarray, episode: np.ndarray) -> None:
+        """New draws for simulations ids (K,), whose episode numbers are episode (K,)."""
+        if not self._at_reset:
+            return
+        self.fields.restore(ids)
+        drawn = self._low + self._span * draws.uniform_elements(self._row_key, self._elements, ids, episode)
+        for name, term, part in self._at_reset:
+            if term.write is None:
+                self.fields.values[name][ids] = drawn[:, part]
+            else:
+                term.write(self.fields, ids, drawn[:, part])
+        if self._needs_constants:
+            self._sim.set_const(ids)

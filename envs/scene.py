@@ -1,0 +1,154 @@
+"""Builds the MuJoCo model: a robot's MJCF plus ground, light, motors, contact sensors and solver settings."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import mujoco
+import numpy as np
+
+from envs.ground import RoughGround
+from envs.robots.spec import RobotSpec
+
+Collision = Literal["feet", "ground", "full"]
+Terrain = Literal["flat", "rough"]
+
+GROUND = "ground"
+MAX_DELAY_S = 0.06
+"""The longest action delay that the control history can hold."""
+
+
+@dataclass(frozen=True)
+class SolverSettings:
+    """How MuJoCo integrates. The defaults are those of training; `benchmarks/physics.py` measures their error."""
+
+    physics_dt_s: float = 0.005
+    integrator: str = "Euler"
+    cone: str = "pyramidal"
+    iterations: int = 2
+    line_search_iterations: int = 4
+    tolerance: float = 1e-8
+    impratio: float = 1.0
+
+
+REFERENCE = SolverSettings(physics_dt_s=0.0005, iterations=100, line_search_iterations=50, tolerance=1e-12)
+"""Converged: smaller steps or more iterations change nothing that matters."""
+
+
+def build_model(
+    robot: RobotSpec,
+    *,
+    terrain: Terrain = "flat",
+    collision: Collision = "ground",
+    solver: SolverSettings | None = None,
+    rough: RoughGround | None = None,
+) -> mujoco.MjModel:
+    """The compiled model of one robot on its ground.
+
+    collision: "feet" lets only the feet touch the ground, "ground" every collision geom, "full" adds
+    contact between the robot's own parts. terrain applies to robots with feet; others hang in their own
+    frame and get a floor to look at only.
+    """
+    spec = mujoco.MjSpec.from_file(str(robot.mjcf))
+    _set_solver(spec, solver or SolverSettings())
+    _set_collision(spec, robot, collision)
+    _add_ground(spec, robot, terrain, rough or RoughGround())
+    _add_motors(spec, robot, (solver or SolverSettings()).physics_dt_s)
+    _add_contact_sensors(spec, robot)
+    return spec.compile()
+
+
+def _set_solver(spec: mujoco.MjSpec, solver: SolverSettings) -> None:
+    option = spec.option
+    option.timestep = solver.physics_dt_s
+    option.integrator = getattr(mujoco.mjtIntegrator, f"mjINT_{solver.integrator.upper()}")
+    option.cone = getattr(mujoco.mjtCone, f"mjCONE_{solver.cone.upper()}")
+    option.solver = mujoco.mjtSolver.mjSOL_NEWTON
+    option.iterations = solver.iterations
+    option.ls_iterations = solver.line_search_iterations
+    option.tolerance = solver.tolerance
+    option.impratio = solver.impratio
+
+
+def _set_collision(spec: mujoco.MjSpec, robot: RobotSpec, collision: Collision) -> None:
+    """Bit 0 is the ground's, bit 1 the robot's own parts'."""
+    for geom in spec.geoms:
+        if geom.contype == 0 and geom.conaffinity == 0:
+            continue  # visual
+        touches_ground = collision != "feet" or geom.name in robot.feet
+        geom.priority = 1  # the robot's friction counts, not the larger of the two
+        geom.contype = 2 if collision == "full" else 0
+        geom.conaffinity = (1 if touches_ground else 0) | (2 if collision == "full" else 0)
+
+
+def _add_ground(spec: mujoco.MjSpec, robot: RobotSpec, terrain: Terrain, rough: RoughGround) -> None:
+    texture = spec.add_texture(
+        name="ground", type=mujoco.mjtTexture.mjTEXTURE_2D, builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER,
+        width=300, height=300, rgb1=[0.83, 0.85, 0.87], rgb2=[0.76, 0.78, 0.81],
+    )  # fmt: skip
+    texture.mark, texture.markrgb = mujoco.mjtMark.mjMARK_EDGE, [0.68, 0.70, 0.73]
+    material = spec.add_material(name="ground", texrepeat=[1, 1], texuniform=True, reflectance=0.05)
+    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "ground"
+    spec.add_texture(
+        name="sky", type=mujoco.mjtTexture.mjTEXTURE_SKYBOX, builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
+        width=256, height=256, rgb1=[0.62, 0.74, 0.86], rgb2=[0.95, 0.96, 0.97],
+    )  # fmt: skip
+    spec.visual.headlight.ambient = [0.35, 0.35, 0.35]
+    spec.visual.headlight.diffuse = [0.45, 0.45, 0.45]
+    spec.visual.headlight.specular = [0.1, 0.1, 0.1]
+    spec.visual.map.shadowclip = 2.0
+    light = spec.worldbody.add_light(pos=[0, 0, 4], dir=[0.25, 0.2, -1], castshadow=True, diffuse=[0.5] * 3)
+    light.type = mujoco.mjtLightType.mjLIGHT_DIRECTIONAL
+    if robot.feet:
+        light.mode = mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM
+        light.targetbody = robot.base_body
+    ground = spec.worldbody.add_geom(
+        name=GROUND, material="ground", contype=1 if robot.feet else 0, conaffinity=0, condim=3
+    )
+    if terrain == "rough" and robot.feet:
+        heights = rough.heights_m()
+        spec.add_hfield(
+            name=GROUND, nrow=heights.shape[0], ncol=heights.shape[1], userdata=heights.ravel() / heights.max(),
+            size=[rough.half_size_m, rough.half_size_m, rough.amplitude_m, 0.5],
+        )  # fmt: skip
+        ground.type, ground.hfieldname = mujoco.mjtGeom.mjGEOM_HFIELD, GROUND
+    else:
+        ground.type, ground.size = mujoco.mjtGeom.mjGEOM_PLANE, [0, 0, 0.5]
+
+
+def _add_motors(spec: mujoco.MjSpec, robot: RobotSpec, physics_dt_s: float) -> None:
+    """One DC motor with a position controller a driven joint.
+
+    MuJoCo's dcmotor evaluates PD control, the motor's torque-speed line and its torque limit at every
+    physics step. One volt stands for the full supply: R and K then follow from stall torque and no-load
+    speed (MuJoCo XML reference, actuator/dcmotor, nominal).
+    """
+    for i, joint in enumerate(robot.driven_joints):
+        motor = spec.add_actuator(name=joint, target=joint, trntype=mujoco.mjtTrn.mjTRN_JOINT)
+        motor.set_to_dcmotor(
+            motorconst=[0.0, 0.0],
+            resistance=0.0,
+            nominal=[1.0, robot.stall_torque[i], robot.velocity_limit[i]],
+            saturation=[robot.torque_limit[i], 0.0, 0.0],
+            controller=[robot.kp[i], 0.0, robot.kd[i], 0.0, 0.0, 1.0],
+            ctrlspec=mujoco.mjtCtrlInput.mjINPUT_POS,
+        )
+        motor.nsample = int(np.ceil(MAX_DELAY_S / physics_dt_s))
+        motor.delay = 0.0
+
+
+def _add_contact_sensors(spec: mujoco.MjSpec, robot: RobotSpec) -> None:
+    """Net ground force on each foot, and whether each other part of the robot touches the ground."""
+
+    def add(name: str, kind: mujoco.mjtObj, obj: str, data: mujoco.mjtConDataField, reduce: int) -> None:
+        spec.add_sensor(
+            name=name, type=mujoco.mjtSensor.mjSENS_CONTACT, objtype=kind, objname=obj,
+            reftype=mujoco.mjtObj.mjOBJ_GEOM, refname=GROUND, intprm=[1 << int(data), reduce, 1],
+        )  # fmt: skip
+
+    fields = mujoco.mjtConDataField
+    for foot in robot.feet:
+        add(f"{foot}_force", mujoco.mjtObj.mjOBJ_GEOM, foot, fields.mjCONDATA_FORCE, 3)
+    if robot.feet:
+        for body in (*robot.contact_bodies, robot.base_body):
+            kind = mujoco.mjtObj.mjOBJ_XBODY if body == robot.base_body else mujoco.mjtObj.mjOBJ_BODY
+            add(f"{body}_touch", kind, body, fields.mjCONDATA_FOUND, 0)

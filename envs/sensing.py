@@ -1,0 +1,87 @@
+"""From the state to what policy and critic are given: sensor noise and biases, frames, history."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs import draws
+from envs.observations import Mirror, Observation
+from envs.randomization import Randomizer
+from envs.robots.spec import RobotSpec
+from envs.state import State
+
+_SENSORS = (("joint_position", "motor_offset"), ("joint_velocity", None),
+            ("angular_velocity", "angular_velocity_bias"), ("gravity", "gravity_bias"))  # fmt: skip
+"""Each reading that has noise, and the term that is its constant error."""
+
+
+class Sensing:
+    """Keeps the observation history of N simulations and the noise on their sensors."""
+
+    def __init__(self, observation: Observation, randomizer: Randomizer, robot: RobotSpec, num_sims: int, seed: int):
+        self.observation, self._robot, self._randomizer = observation, robot, randomizer
+        joints = robot.num_joints
+        self._parts, start = {}, 0
+        low, span = [], []
+        for reading, _ in _SENSORS:
+            size = joints if reading.startswith("joint") else 3
+            self._parts[reading] = slice(start, start + size)
+            noise = randomizer.ranges.get(f"{reading}_noise", (0.0, 0.0))
+            low += [noise[0]] * size
+            span += [noise[1] - noise[0]] * size
+            start += size
+        self._low, self._span = torch.tensor(low), torch.tensor(span)
+        self._noise = draws.StepNoise(seed, num_sims, start) if any(span) or any(low) else None
+        biases = [(self._parts[r], b) for r, b in _SENSORS if b is not None and b in randomizer.values]
+        self._biases = [(p, b) for p, b in biases if randomizer.values[b].shape[1] == p.stop - p.start]
+        self._error = torch.zeros(num_sims, start)
+        """(N, sensors) constant part of the sensors' errors."""
+        self.history = torch.zeros(num_sims, observation.size)
+
+    def critic_mirror(self) -> Mirror:
+        """Mirror of the critic's observation."""
+        mirror = list(self.observation.frame_mirror)
+        if self._robot.feet and mirror:
+            feet = [self._robot.feet.index(name) for name in self._robot.mirror_feet]
+            velocity_and_height = (1.0, -1.0, 1.0, 1.0)
+            mirror += [(len(mirror) + i, sign) for i, sign in enumerate(velocity_and_height)]
+            for _ in range(3):
+                start = len(mirror)
+                mirror += [(start + foot, 1.0) for foot in feet]
+        return mirror
+
+    def begin(self, ids: np.ndarray) -> None:
+        """Takes up the constant errors drawn for simulations ids (K,)."""
+        for part, bias in self._biases:
+            self._error[ids, part] = torch.from_numpy(self._randomizer.values[bias][ids])
+
+    def exact(self, s: State, rows: Tensor | None = None) -> Tensor:
+        """(N, sensors) what perfect sensors would read, or only rows (K,) of it."""
+        fields = (s.joint_position, s.joint_velocity, s.base_angular_velocity_b, s.gravity_b)
+        return torch.cat(fields if rows is None else [field[rows] for field in fields], 1)
+
+    def noisy(self, exact: Tensor, episode: np.ndarray, step: np.ndarray, ids: np.ndarray | None = None) -> Tensor:
+        """Exact readings with this step's noise and this episode's biases."""
+        error = self._error if ids is None else self._error[ids]
+        if self._noise is None:
+            return exact + error
+        noise = torch.from_numpy(self._noise(episode, step, ids))
+        return torch.addcmul(exact + error, noise, self._span) + self._low
+
+    def readings(self, sensors: Tensor, command: Tensor) -> dict[str, Tensor]:
+        """The named readings in a row of sensors (K, sensors)."""
+        return {name: sensors[:, part] for name, part in self._parts.items()} | {"command": command}
+
+    def frame(self, sensors: Tensor, command: Tensor, action: Tensor) -> Tensor:
+        """(K, frame size)"""
+        return self.observation.frame(self.readings(sensors, command), action)
+
+    def push(self, frame: Tensor) -> Tensor:
+        """The observation (N, size) with this newest frame; the history keeps it."""
+        size = self.observation.frame_size
+        self.history = frame if self.observation.history == 1 else torch.cat([self.history[:, size:], frame], 1)
+        return self.history
+
+    def restart(self, rows: Tensor, frame: Tensor) -> None:
+        """Fills rows (K,) of the newest observation with their first frame (K, frame size), in place."""
+        self.history[rows] = frame.repeat(1, self.observation.history)
