@@ -1,6 +1,7 @@
 """The policy: actor and critic networks with their input normalizers inside, in Stable-Baselines3's form."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ class Normalizer(nn.Module):
         mean, variance = x.mean(0), x.var(0, unbiased=False)
         if mirror:
             index = torch.tensor([i for i, _ in mirror])
-            image = mean[index] * torch.tensor([sign for _, sign in mirror])
+            image = mean[index] * torch.tensor([sign for _, sign in mirror], dtype=torch.float32)
             middle = (mean + image) / 2
             variance = (variance + variance[index]) / 2 + ((mean - image) / 2) ** 2
             mean = middle
@@ -51,18 +52,83 @@ class Normalizer(nn.Module):
         self.count += new
 
 
-def mlp(inputs: int, hidden: Sequence[int], outputs: int, output_gain: float) -> nn.Sequential:
-    """Linear layers with ELU between, orthogonal weights (Andrychowicz et al. 2021 for the small last layer)."""
+class MirrorMap(nn.Module):
+    """The left-right mirror on rows (..., size): a permutation with signs that undoes itself."""
+
+    index: Tensor
+    sign: Tensor
+
+    def __init__(self, mirror: Mirror) -> None:
+        super().__init__()
+        self.register_buffer("index", torch.tensor([i for i, _ in mirror]))
+        self.register_buffer("sign", torch.tensor([s for _, s in mirror], dtype=torch.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[..., self.index] * self.sign
+
+
+class SymmetricMLP(nn.Module):
+    """A multilayer perceptron that commutes with the left-right mirror: f(mirror x) = mirror f(x), exactly.
+
+    Hidden units come in pairs (u, v) that the mirror swaps. A linear map that commutes with the swap is one map
+    of the sums u + v and another of the differences u - v: two half-width products where a plain layer of the
+    same width needs one of full width, so the symmetry also halves the cost (Cohen and Welling 2016 for the
+    principle). output_mirror None makes f invariant: f(mirror x) = f(x).
+    """
+
+    def __init__(
+        self, input_mirror: Mirror, hidden: Sequence[int], output_mirror: Mirror | None, outputs: int, gain: float
+    ) -> None:
+        super().__init__()
+        self.input_mirror = MirrorMap(input_mirror)
+        self.output_mirror = MirrorMap(output_mirror) if output_mirror is not None else nn.Identity()
+        half = [size // 2 for size in hidden]
+        self.lift = nn.Linear(len(input_mirror), half[0])
+        pairs = list(zip(half, half[1:], strict=False))
+        self.sums = nn.ModuleList(nn.Linear(a, b) for a, b in pairs)
+        self.differences = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairs)
+        self.head = nn.Linear(half[-1], outputs)
+        for layer in (self.lift, *self.sums, *self.differences):
+            _initialize(layer, 2**0.5)
+        _initialize(self.head, gain / 2**0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        u = nn.functional.elu(self.lift(x))
+        v = nn.functional.elu(self.lift(self.input_mirror(x)))
+        for sums, differences in zip(self.sums, self.differences, strict=True):
+            even, odd = sums(0.5 * (u + v)), differences(0.5 * (u - v))
+            u, v = nn.functional.elu(even + odd), nn.functional.elu(even - odd)
+        result: Tensor = self.head(u) + self.output_mirror(self.head(v))
+        return result
+
+
+def _initialize(layer: nn.Module, gain: float) -> None:
+    """Orthogonal weights, zero bias (Andrychowicz et al. 2021, who also advise the small last layer)."""
+    assert isinstance(layer, nn.Linear)
+    nn.init.orthogonal_(layer.weight, gain)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+def mlp(inputs: int, hidden: Sequence[int], outputs: int, gain: float) -> nn.Sequential:
+    """A plain multilayer perceptron with ELU."""
     layers: list[nn.Module] = []
     sizes = [inputs, *hidden]
     for a, b in zip(sizes, sizes[1:], strict=False):
         layers += [nn.Linear(a, b), nn.ELU()]
+        _initialize(layers[-2], 2**0.5)
     layers.append(nn.Linear(sizes[-1], outputs))
-    for layer in layers:
-        if isinstance(layer, nn.Linear):
-            nn.init.orthogonal_(layer.weight, output_gain if layer is layers[-1] else 2**0.5)
-            nn.init.zeros_(layer.bias)
+    _initialize(layers[-1], gain)
     return nn.Sequential(*layers)
+
+
+@dataclass(frozen=True)
+class Mirrors:
+    """How the mirror maps the actor's input, the critic's input and the action."""
+
+    observation: Mirror
+    critic: Mirror
+    action: Mirror
 
 
 class ActorCritic(ActorCriticPolicy):
@@ -81,21 +147,27 @@ class ActorCritic(ActorCriticPolicy):
         critic_size: int = 1,
         actor_hidden: Sequence[int] = (128, 128),
         critic_hidden: Sequence[int] = (128, 128),
+        mirrors: Mirrors | None = None,
         initial_std: float = 0.4,
         use_sde: bool = False,
         **kwargs: Any,
     ) -> None:
-        self._sizes = (critic_size, tuple(actor_hidden), tuple(critic_hidden), initial_std)
+        self._sizes = (critic_size, tuple(actor_hidden), tuple(critic_hidden), mirrors, initial_std)
         super().__init__(observation_space, action_space, lr_schedule, use_sde=use_sde, **kwargs)
 
     def _build(self, lr_schedule: Schedule) -> None:
-        critic_size, actor_hidden, critic_hidden, initial_std = self._sizes
+        critic_size, actor_hidden, critic_hidden, mirrors, initial_std = self._sizes
         assert self.observation_space.shape is not None and self.action_space.shape is not None
         inputs, outputs = self.observation_space.shape[0], self.action_space.shape[0]
         self.normalizer = Normalizer(inputs)
         self.critic_normalizer = Normalizer(critic_size)
-        self.actor = mlp(inputs, actor_hidden, outputs, 0.01)
-        self.critic = mlp(critic_size, critic_hidden, 1, 1.0)
+        self.mirrors = mirrors
+        if mirrors is None:
+            self.actor: nn.Module = mlp(inputs, actor_hidden, outputs, 0.01)
+            self.critic: nn.Module = mlp(critic_size, critic_hidden, 1, 1.0)
+        else:
+            self.actor = SymmetricMLP(mirrors.observation, actor_hidden, mirrors.action, outputs, 0.01)
+            self.critic = SymmetricMLP(mirrors.critic, critic_hidden, None, 1, 1.0)
         self.log_std = nn.Parameter(torch.full((outputs,), initial_std).log())
         parameters = [*self.actor.parameters(), *self.critic.parameters(), self.log_std]
         self.optimizer = torch.optim.Adam(parameters, lr=lr_schedule(1), eps=1e-5, fused=True)

@@ -3,10 +3,12 @@
 What differs from the parent: observations, actions and rewards stay torch tensors and no Python runs per
 simulation; the critic sees more than the actor; inputs are normalized inside the policy by statistics that stand
 still from a rollout through its update; rewards are divided by the spread of returns; the learning rate follows
-the divergence between old and new policy (Schulman et al. 2017, section 4; Rudin et al. 2022); and batches are
-doubled by their left-right mirror images where the robot has that symmetry (Mittal et al. 2024).
+the divergence between old and new policy (Schulman et al. 2017, section 4; Rudin et al. 2022); and where the
+robot is left-right symmetric, so are the networks, which rules out lame gaits and halves their cost.
 """
 
+import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,9 +19,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from agents.networks import ActorCritic
+from agents.networks import ActorCritic, Mirrors
 from envs.environment import Environment
-from envs.observations import Mirror
 from envs.vec_env import SB3VecEnv
 
 
@@ -59,22 +60,6 @@ def advantages(
         result[t] = running
         following = value[t]
     return result
-
-
-def mirrored(x: Tensor, mirror: Mirror) -> Tensor:
-    """The left-right mirror images of rows (..., size)."""
-    index, sign = _mirror_tensors(mirror)
-    return x[..., index] * sign
-
-
-_mirrors: dict[int, tuple[Mirror, tuple[Tensor, Tensor]]] = {}
-
-
-def _mirror_tensors(mirror: Mirror) -> tuple[Tensor, Tensor]:
-    if id(mirror) not in _mirrors:
-        pair = torch.tensor([i for i, _ in mirror]), torch.tensor([s for _, s in mirror])
-        _mirrors[id(mirror)] = (mirror, pair)
-    return _mirrors[id(mirror)][1]
 
 
 @dataclass
@@ -128,6 +113,7 @@ class TensorPPO(PPO):
         learning_threads: int = 1,
         value_clip: bool = True,
         min_std: float = 0.05,
+        policy_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         self.environment = env.environment
@@ -135,17 +121,20 @@ class TensorPPO(PPO):
         self.num_minibatches, self.learning_threads, self.value_clip = num_minibatches, learning_threads, value_clip
         self.min_std = min_std
         environment = self.environment
-        self.symmetry = symmetry and bool(environment.action_mirror)
-        self._action_mirror, self._critic_mirror = environment.action_mirror, environment.critic_mirror
-        self._mirror = environment.observation.mirror
+        mirrors = None
+        if symmetry and environment.action_mirror:
+            mirrors = Mirrors(environment.observation.mirror, environment.critic_mirror, environment.action_mirror)
+        policy_kwargs = {**(policy_kwargs or {}), "critic_size": environment.critic_size, "mirrors": mirrors}
         super().__init__(
             ActorCritic, env, learning_rate=learning_rate, n_steps=n_steps, n_epochs=n_epochs,
             batch_size=max(2, n_steps * env.num_envs // num_minibatches), rollout_buffer_class=_NoBuffer,
-            device="cpu", **kwargs,
+            device="cpu", policy_kwargs=policy_kwargs, **kwargs,
         )  # fmt: skip
         self.return_scale = ReturnScale(self.gamma, torch.zeros(env.num_envs))
         self.rollout = Rollout.empty(n_steps, environment)
         self._observations: tuple[Tensor, Tensor] | None = None
+        _prepare_thread()
+        self._threads = ThreadPoolExecutor(learning_threads, initializer=_prepare_thread)
         self.component_sums: dict[str, Tensor] = {}
 
     def start(self) -> None:
@@ -157,7 +146,6 @@ class TensorPPO(PPO):
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
     ) -> bool:
         """Fills `self.rollout` with n_rollout_steps of every simulation. False if the callback asked to stop."""
-        torch.set_num_threads(1)  # the simulations keep every core busy; a second torch thread only waits
         r, policy = self.rollout, self.policy
         if self._observations is None:
             self.start()
@@ -191,7 +179,6 @@ class TensorPPO(PPO):
 
     def train(self) -> None:
         """Updates actor and critic from `self.rollout`, then takes its inputs into the normalizers."""
-        torch.set_num_threads(self.learning_threads)
         r, policy = self.rollout, self.policy
         assert self._observations is not None
         with torch.no_grad():
@@ -205,65 +192,70 @@ class TensorPPO(PPO):
         advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
         data = [x.flatten(0, 1) for x in (r.observation, r.critic_observation, r.action, r.mean, r.log_prob)]
         data += [returns, advantage, values.flatten()]
-        old_std = policy.log_std.detach().exp().clone()
+        old_std = policy.log_std.detach().exp()
         totals = torch.zeros(5)
         updates = 0
         for _ in range(self.n_epochs):
             order = torch.randperm(len(advantage))
             for part in order.chunk(self.num_minibatches):
-                losses = self._update([x[part] for x in data], old_std)
-                totals += losses
+                totals += self._update(data, part, old_std)
                 updates += 1
-                self._follow(float(losses[2]))
-        policy.normalizer.update(r.observation.flatten(0, 1), self._mirror if self.symmetry else None)
-        policy.critic_normalizer.update(
-            r.critic_observation.flatten(0, 1), self._critic_mirror if self.symmetry else None
-        )
+        mirrors = policy.mirrors
+        policy.normalizer.update(data[0], mirrors.observation if mirrors else None)
+        policy.critic_normalizer.update(data[1], mirrors.critic if mirrors else None)
         self._n_updates += self.n_epochs
         self._log(totals / updates, values, returns)
 
-    def _update(self, batch: list[Tensor], old_std: Tensor) -> Tensor:
-        observation, critic, action, old_mean, old_log_prob, returns, advantage, old_value = batch
-        if self.symmetry:
-            observation = torch.cat([observation, mirrored(observation, self._mirror)])
-            critic = torch.cat([critic, mirrored(critic, self._critic_mirror)])
-            action = torch.cat([action, mirrored(action, self._action_mirror)])
-            returns, advantage, old_value, old_log_prob = (
-                torch.cat([x, x]) for x in (returns, advantage, old_value, old_log_prob)
-            )
+    def _update(self, data: list[Tensor], part: Tensor, old_std: Tensor) -> Tensor:
+        """One gradient step on the rows `part` of data; returns gain, value loss, divergence, entropy, clipping."""
+        policy = self.policy
+        parameters = [p for group in policy.optimizer.param_groups for p in group["params"]]
+
+        def gradient(rows: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+            loss, report = self._loss([x[rows] for x in data], old_std, len(part))
+            return torch.autograd.grad(loss, parameters), report
+
+        # Each thread takes its share of the rows: one meeting per step instead of one per operation, which
+        # keeps its speed when other processes take a core away now and then.
+        results = list(self._threads.map(gradient, part.chunk(self.learning_threads)))
+        for i, parameter in enumerate(parameters):
+            parameter.grad = sum((grads[i] for grads, _ in results[1:]), start=results[0][0][i])
+        torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+        policy.optimizer.step()
+        with torch.no_grad():
+            policy.log_std.clamp_(min=math.log(self.min_std))
+        report = torch.stack([report for _, report in results]).sum(0)
+        self._follow(float(report[2]))
+        return report
+
+    def _loss(
+        self, rows: list[Tensor], old_std: Tensor, total: int
+    ) -> tuple[Tensor, Tensor]:
+        """These rows' share of the loss over `total` rows, and of what is reported."""
+        observation, critic, action, old_mean, old_log_prob, returns, advantage, old_value = rows
         policy, clip = self.policy, float(self.clip_range(1.0))  # type: ignore[operator]
         mean = policy.mean_action(observation)
         ratio = (policy.log_prob(mean, action) - old_log_prob).exp()
-        gain = torch.min(advantage * ratio, advantage * ratio.clamp(1 - clip, 1 + clip)).mean()
+        gain = torch.min(advantage * ratio, advantage * ratio.clamp(1 - clip, 1 + clip)).sum() / total
         value = policy.value(critic)
         error = (value - returns).square()
         if self.value_clip:
             error = torch.max(error, (old_value + (value - old_value).clamp(-clip, clip) - returns).square())
-        value_loss = error.mean()
-        entropy = policy.entropy()
+        value_loss = error.sum() / total
+        entropy = policy.entropy() * (len(returns) / total)
         loss = -gain + self.vf_coef * value_loss - self.ent_coef * entropy
-        policy.optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_([p for g in policy.optimizer.param_groups for p in g["params"]],
-                                       self.max_grad_norm)  # fmt: skip
-        policy.optimizer.step()
         with torch.no_grad():
-            policy.log_std.clamp_(min=torch.tensor(self.min_std).log())
-            std = policy.log_std.exp()
-            kl = (
-                (std / old_std).log()
-                + (old_std.square() + (old_mean - mean[: len(old_mean)]).square()) / (2 * std.square())
-                - 0.5
-            ).sum(1).mean()
-            clipped = ((ratio - 1).abs() > clip).float().mean()
-        return torch.stack([gain.detach(), value_loss.detach(), kl, entropy.detach(), clipped])
+            kl = _divergence(old_mean, old_std, mean, policy.log_std.exp()).sum() / total
+            clipped = ((ratio - 1).abs() > clip).float().sum() / total
+            report = torch.stack([gain, value_loss, kl, entropy, clipped])
+        return loss, report
 
     def _follow(self, kl: float) -> None:
         """Learning rate after divergence: down when the policy moves too far, up when it hardly moves."""
         if kl > 2 * self.kl_target:
             self.adaptive_rate = max(self.adaptive_rate / 1.5, 1e-5)
         elif 0 < kl < self.kl_target / 2:
-            self.adaptive_rate = min(self.adaptive_rate * 1.5, 1e-2)
+            self.adaptive_rate = min(self.adaptive_rate * 1.5, 3e-3)
         for group in self.policy.optimizer.param_groups:
             group["lr"] = self.adaptive_rate
 
@@ -272,12 +264,25 @@ class TensorPPO(PPO):
         for name, value in zip(names, means.tolist(), strict=True):
             self.logger.record(f"train/{name}", value)
         self.logger.record("train/learning_rate", self.adaptive_rate)
-        self.logger.record("train/std", float(self.policy.log_std.exp().mean()))
+        self.logger.record("train/std", float(self.policy.log_std.detach().exp().mean()))
         unexplained = (returns - values.flatten()).var() / returns.var()
         self.logger.record("train/explained_variance", float(1 - unexplained))
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: Any = None) -> None:
         """Episode statistics come from the environment's own counters."""
+
+
+def _divergence(old_mean: Tensor, old_std: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """(K,) Kullback-Leibler divergence of diagonal Gaussians, new from old."""
+    moved = (old_std.square() + (old_mean - mean).square()) / (2 * std.square())
+    return ((std / old_std).log() + moved - 0.5).sum(1)
+
+
+def _prepare_thread() -> None:
+    """One core for each of our threads. Torch's own threads meet after every operation and spin while they wait,
+    which takes cores away from the simulations and from the other threads here."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)  # a setting of each thread; denormal numbers cost a factor of 3
 
 
 class _NoBuffer(RolloutBuffer):

@@ -1,0 +1,1 @@
+"""Everything that learns or writes: training, evaluation, language models and the rewards that they write."""

@@ -1,0 +1,271 @@
+"""Safety limits, and the two pure functions on them: bring a command inside, and say why one is outside.
+
+`limit_command` is what the supervisor uses; `command_violation` is what the guard checks again, without
+readings.  Both take commands in the policy order of `SafetyLimits.joint_names`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim2real.links.link import Command, FloatArray
+
+_ROUNDING = 1e-12
+WIRE_TOLERANCE = 1e-4
+"""Relative and absolute slack of `command_violation`: a command loses digits as float32 on the wire."""
+
+_PER_JOINT = (
+    "position_lower_rad",
+    "position_upper_rad",
+    "velocity_rad_s",
+    "torque_nm",
+    "target_rate_rad_s",
+    "kp_max",
+    "kd_max",
+)
+
+
+@dataclass(frozen=True)
+class SafetyLimits:
+    """What must never be exceeded.  Tuples have one number a joint, in the order of `joint_names`.
+
+    Raises ValueError, naming the field, for a wrong length, a number that is not finite, or an empty range.
+    """
+
+    joint_names: tuple[str, ...]
+    """Joint names in policy order."""
+    position_lower_rad: tuple[float, ...]
+    """Lowest position target [rad]."""
+    position_upper_rad: tuple[float, ...]
+    """Highest position target [rad]."""
+    velocity_rad_s: tuple[float, ...]
+    """Highest speed, of the velocity target and of the measured joint [rad/s]."""
+    torque_nm: tuple[float, ...]
+    """Highest torque that a command may ask for at the moment it is sent [N·m]."""
+    target_rate_rad_s: tuple[float, ...]
+    """Fastest change of the position target [rad/s]."""
+    kp_max: tuple[float, ...]
+    """Highest stiffness [N·m/rad]."""
+    kd_max: tuple[float, ...]
+    """Highest damping of a joint that is being held [N·m·s/rad]."""
+    control_dt_s: float
+    """Period of the control loop [s]."""
+    damping_kd: float = 5.0
+    """Gain of the damping command [N·m·s/rad]; deployers use 3 to 8."""
+    tilt_rad: float = 0.9
+    """Largest angle between the base's z axis and the vertical [rad]; deployers use 45° to 57°."""
+    stale_s: float = 0.1
+    """Oldest reading that is acted on, and longest pause between two checks [s]."""
+    deadline_misses: int = 2
+    """Missed deadlines in a row that are forgiven."""
+    overspeed_readings: int = 2
+    """Readings in a row above `velocity_rad_s` that are forgiven as noise; above twice the limit, none is."""
+    position_margin_rad: float = 0.3
+    """How far outside its range a joint may be measured before the reading is doubted [rad]."""
+    battery_min_soc: float = 10.0
+    """Lowest state of charge [%]."""
+    motor_temperature_max_c: float = 85.0
+    """Highest motor temperature [°C]."""
+    stop_buttons: tuple[str, ...] = ("L2", "B")
+    """Buttons of the hand-held remote that, held together, stop the robot."""
+
+    def __post_init__(self) -> None:
+        count = len(self.joint_names)
+        if count == 0 or len(set(self.joint_names)) != count:
+            raise ValueError(f"joint_names {self.joint_names!r}: give every joint once, at least one")
+        for name in _PER_JOINT:
+            values = getattr(self, name)
+            if len(values) != count:
+                raise ValueError(f"{name} has {len(values)} numbers, but there are {count} joints")
+            if not all(math.isfinite(value) for value in values):
+                raise ValueError(f"{name} = {values}: every number must be finite")
+            if not name.startswith("position") and min(values) < 0.0:
+                raise ValueError(f"{name} = {values}: no number may be negative")
+        empty = [
+            joint
+            for joint, low, high in zip(
+                self.joint_names, self.position_lower_rad, self.position_upper_rad, strict=True
+            )
+            if low >= high
+        ]
+        if empty:
+            raise ValueError(f"position_lower_rad must be below position_upper_rad; it is not for {empty}")
+        for name in ("control_dt_s", "damping_kd", "tilt_rad", "stale_s"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0.0):
+                raise ValueError(f"{name} = {value}: must be a finite number above 0")
+        for name in ("deadline_misses", "overspeed_readings", "position_margin_rad", "battery_min_soc"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ValueError(f"{name} = {getattr(self, name)}: must be finite and not negative")
+        if not math.isfinite(self.motor_temperature_max_c):
+            raise ValueError(f"motor_temperature_max_c = {self.motor_temperature_max_c}: must be finite")
+
+    @cached_property
+    def arrays(self) -> LimitArrays:
+        """The per-joint numbers as read-only arrays, made once."""
+        return LimitArrays(*(_frozen(getattr(self, name)) for name in _PER_JOINT))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready content, the inverse of `from_dict`."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> SafetyLimits:
+        """Limits from JSON content.  Raises ValueError on a missing, unknown or ill-typed field."""
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(content) - known)
+        if unknown:
+            raise ValueError(f"unknown safety limits {unknown}; valid are {sorted(known)}")
+        fields_: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+        try:
+            return cls(**fields_)
+        except TypeError as error:
+            raise ValueError(f"safety limits are incomplete or ill-typed: {error}") from error
+
+
+@dataclass(frozen=True)
+class LimitArrays:
+    """`SafetyLimits`' per-joint numbers as read-only (J,) float64 arrays, same units."""
+
+    lower: FloatArray
+    upper: FloatArray
+    velocity: FloatArray
+    torque: FloatArray
+    target_rate: FloatArray
+    kp_max: FloatArray
+    kd_max: FloatArray
+
+
+def _frozen(values: tuple[float, ...]) -> FloatArray:
+    array = np.array(values, np.float64)
+    array.setflags(write=False)
+    return array
+
+
+def as_command(proposed: Any, joints: int) -> Command:
+    """A copy of `proposed` as float64.  Raises ValueError for a missing field, a wrong shape or non-numbers.
+
+    Values may still be non-finite.
+    """
+    parts = []
+    for field in fields(Command):
+        value = getattr(proposed, field.name, None)
+        try:
+            array = np.array(value, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{field.name} is not an array of numbers: {error}") from error
+        if array.shape != (joints,):
+            raise ValueError(f"{field.name} has shape {array.shape}; valid is ({joints},)")
+        parts.append(array)
+    return Command(*parts)
+
+
+def limit_command(
+    limits: SafetyLimits,
+    command: Command,
+    joint_position: FloatArray,
+    joint_velocity: FloatArray,
+    previous_target: FloatArray,
+    elapsed_s: float,
+) -> tuple[Command, tuple[str, ...]]:
+    """Bring a finite `command` inside the limits; returns it with what had to be changed.
+
+    Position and velocity targets, gains and feed-forward torque are clamped.  The target moves away from
+    `previous_target` (J,) by at most the rate limit times `elapsed_s`, and as far as that allows is put
+    where the motor's torque kp (target - q) + kd (dq_target - dq) + torque stays within its limit; what is
+    still missing is taken off both gains in equal proportion, so the torque limit always holds.
+
+    A joint with kp = 0 has no use for a target: it is put where the joint is, so that a later stiff command
+    starts from there.  Pure damping (kp, velocity target and torque all 0) only takes energy out and keeps
+    its gain.
+    """
+    a = limits.arrays
+    kp = np.clip(command.kp, 0.0, a.kp_max)
+    soft = kp == 0.0
+    kd = np.clip(command.kd, 0.0, np.where(soft, np.maximum(a.kd_max, limits.damping_kd), a.kd_max))
+    velocity_target = np.clip(command.joint_velocity_target, -a.velocity, a.velocity)
+    feed_forward = np.clip(command.joint_torque, -a.torque, a.torque)
+    in_range = np.clip(command.joint_target, a.lower, a.upper)
+
+    # What is reachable: the previous target lies within the range, so this interval is never empty.
+    start = np.clip(previous_target, a.lower, a.upper)
+    low = np.maximum(a.lower, start - a.target_rate * elapsed_s)
+    high = np.minimum(a.upper, start + a.target_rate * elapsed_s)
+    in_reach = np.clip(in_range, low, high)
+
+    viscous = kd * (velocity_target - joint_velocity) + feed_forward
+    stiffness = np.where(soft, 1.0, kp)
+    weakest = joint_position + (-a.torque - viscous) / stiffness
+    strongest = joint_position + (a.torque - viscous) / stiffness
+    target = np.clip(np.clip(in_reach, weakest, strongest), low, high)
+    target = np.where(soft, np.clip(joint_position, a.lower, a.upper), target)
+
+    feedback = kp * (target - joint_position) + kd * (velocity_target - joint_velocity)
+    torque = feedback + feed_forward
+    pure_damping = soft & (velocity_target == 0.0) & (feed_forward == 0.0)
+    excess = (np.abs(torque) > a.torque * (1.0 + _ROUNDING)) & ~pure_damping
+    # |feed_forward| <= limit, so feedback has the sign of the excess and the ratio lies in [0, 1).
+    allowed = np.copysign(a.torque, torque) - feed_forward
+    scale = np.where(excess, np.clip(allowed / np.where(excess, feedback, 1.0), 0.0, 1.0), 1.0)
+
+    limited = Command(target, velocity_target, kp * scale, kd * scale, feed_forward)
+    changes = (
+        ("gain", (kp != command.kp) | (kd != command.kd)),
+        ("velocity_target", velocity_target != command.joint_velocity_target),
+        ("feed_forward", feed_forward != command.joint_torque),
+        ("position", ~soft & (in_range != command.joint_target)),
+        ("rate", ~soft & (in_reach != in_range)),
+        ("torque", (~soft & (target != in_reach)) | (scale < 1.0)),
+    )
+    reasons = tuple(
+        f"{what}: limited for {', '.join(np.array(limits.joint_names)[where])}"
+        for what, where in changes
+        if where.any()
+    )
+    return limited, reasons
+
+
+def command_violation(
+    limits: SafetyLimits, command: Command, previous_target: FloatArray | None = None, periods: int = 1
+) -> str | None:
+    """Why `command` is outside the limits, or None.  Needs no reading, so it says nothing about torque.
+
+    The rate is checked for stiff joints against `previous_target` (J,), sent `periods` control periods
+    before.
+    """
+    a = limits.arrays
+
+    def outside(value: FloatArray, low: FloatArray, high: FloatArray) -> NDArray[np.bool_]:
+        slack = WIRE_TOLERANCE * (1.0 + np.abs(high))
+        return ~((value >= low - slack) & (value <= high + slack))  # true for NaN, too
+
+    soft = command.kp == 0.0
+    zero = np.zeros_like(a.lower)
+    kd_max = np.where(soft, np.maximum(a.kd_max, limits.damping_kd), a.kd_max)
+    checks = [
+        ("joint_target", command.joint_target, outside(command.joint_target, a.lower, a.upper)),
+        (
+            "joint_velocity_target",
+            command.joint_velocity_target,
+            outside(command.joint_velocity_target, -a.velocity, a.velocity),
+        ),
+        ("kp", command.kp, outside(command.kp, zero, a.kp_max)),
+        ("kd", command.kd, outside(command.kd, zero, kd_max)),
+        ("joint_torque", command.joint_torque, outside(command.joint_torque, -a.torque, a.torque)),
+    ]
+    if previous_target is not None:
+        step = command.joint_target - previous_target
+        reach = a.target_rate * limits.control_dt_s * max(1, periods)
+        checks.append(("step of joint_target", step, ~soft & outside(step, -reach, reach)))
+    for name, value, bad in checks:
+        if bad.any():
+            joint = int(np.argmax(bad))
+            return f"{name} of {limits.joint_names[joint]} is {value[joint]:.6g}, outside its limits"
+    return None
