@@ -10,7 +10,9 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-from envs.observations import Mirror
+from envs.observations import Mirror, Observation, action_mirror
+from envs.robots.spec import RobotSpec
+from envs.sensing import critic_mirror
 
 
 class Normalizer(nn.Module):
@@ -81,6 +83,7 @@ class SymmetricMLP(nn.Module):
     ) -> None:
         super().__init__()
         self.input_mirror = MirrorMap(input_mirror)
+        self.half = hidden[0] // 2
         self.output_mirror = MirrorMap(output_mirror) if output_mirror is not None else nn.Identity()
         half = [size // 2 for size in hidden]
         self.lift = nn.Linear(len(input_mirror), half[0])
@@ -93,8 +96,10 @@ class SymmetricMLP(nn.Module):
         _initialize(self.head, gain / 2**0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        u = nn.functional.elu(self.lift(x))
-        v = nn.functional.elu(self.lift(self.input_mirror(x)))
+        # lift(mirror x), by mirroring the few weights instead of the many inputs.
+        weight = torch.cat([self.lift.weight, self.input_mirror(self.lift.weight)])
+        lifted = nn.functional.elu(nn.functional.linear(x, weight, self.lift.bias.repeat(2)))
+        u, v = lifted[:, : self.half], lifted[:, self.half :]
         for sums, differences in zip(self.sums, self.differences, strict=True):
             even, odd = sums(0.5 * (u + v)), differences(0.5 * (u - v))
             u, v = nn.functional.elu(even + odd), nn.functional.elu(even - odd)
@@ -129,6 +134,13 @@ class Mirrors:
     observation: Mirror
     critic: Mirror
     action: Mirror
+
+
+def make_mirrors(observation: Observation, robot: RobotSpec) -> Mirrors | None:
+    """The mirrors of a robot's networks; None without left-right symmetry."""
+    if not robot.mirror_joints:
+        return None
+    return Mirrors(observation.mirror, critic_mirror(observation, robot), action_mirror(robot))
 
 
 class ActorCritic(ActorCriticPolicy):

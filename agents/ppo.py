@@ -19,7 +19,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from agents.networks import ActorCritic, Mirrors
+from agents.networks import ActorCritic, make_mirrors
 from envs.environment import Environment
 from envs.vec_env import SB3VecEnv
 
@@ -121,9 +121,7 @@ class TensorPPO(PPO):
         self.num_minibatches, self.learning_threads, self.value_clip = num_minibatches, learning_threads, value_clip
         self.min_std = min_std
         environment = self.environment
-        mirrors = None
-        if symmetry and environment.action_mirror:
-            mirrors = Mirrors(environment.observation.mirror, environment.critic_mirror, environment.action_mirror)
+        mirrors = make_mirrors(environment.observation, environment.robot) if symmetry else None
         policy_kwargs = {**(policy_kwargs or {}), "critic_size": environment.critic_size, "mirrors": mirrors}
         super().__init__(
             ActorCritic, env, learning_rate=learning_rate, n_steps=n_steps, n_epochs=n_epochs,
@@ -140,6 +138,25 @@ class TensorPPO(PPO):
     def start(self) -> None:
         """Resets the environment for the first rollout."""
         self._observations = self.environment.reset()
+
+    def snapshot(self) -> dict[str, Any]:
+        """What the learner remembers besides networks and optimizer, as tensors and numbers."""
+        assert self._observations is not None
+        scale = self.return_scale
+        return {
+            "observation": self._observations[0], "critic_observation": self._observations[1],
+            "returns": scale.accumulated, "return_statistics": [scale.mean, scale.variance, scale.count],
+            "learning_rate": self.adaptive_rate, "num_timesteps": self.num_timesteps, "n_updates": self._n_updates,
+        }  # fmt: skip
+
+    def restore(self, content: dict[str, Any]) -> None:
+        """Continues from a snapshot; networks, optimizer and environment are restored apart."""
+        self._observations = content["observation"], content["critic_observation"]
+        scale = self.return_scale
+        scale.accumulated = content["returns"]
+        scale.mean, scale.variance, scale.count = content["return_statistics"]
+        self.adaptive_rate = content["learning_rate"]
+        self.num_timesteps, self._n_updates = content["num_timesteps"], content["n_updates"]
 
     @torch.no_grad()
     def collect_rollouts(
@@ -190,7 +207,10 @@ class TensorPPO(PPO):
             )
         returns, advantage = (gain + values).flatten(), gain.flatten()
         advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-        data = [x.flatten(0, 1) for x in (r.observation, r.critic_observation, r.action, r.mean, r.log_prob)]
+        seen = r.observation.flatten(0, 1), r.critic_observation.flatten(0, 1)
+        with torch.no_grad():
+            data = [policy.normalizer(seen[0]), policy.critic_normalizer(seen[1])]
+        data += [x.flatten(0, 1) for x in (r.action, r.mean, r.log_prob)]
         data += [returns, advantage, values.flatten()]
         old_std = policy.log_std.detach().exp()
         totals = torch.zeros(5)
@@ -201,8 +221,8 @@ class TensorPPO(PPO):
                 totals += self._update(data, part, old_std)
                 updates += 1
         mirrors = policy.mirrors
-        policy.normalizer.update(data[0], mirrors.observation if mirrors else None)
-        policy.critic_normalizer.update(data[1], mirrors.critic if mirrors else None)
+        policy.normalizer.update(seen[0], mirrors.observation if mirrors else None)
+        policy.critic_normalizer.update(seen[1], mirrors.critic if mirrors else None)
         self._n_updates += self.n_epochs
         self._log(totals / updates, values, returns)
 
@@ -231,13 +251,13 @@ class TensorPPO(PPO):
     def _loss(
         self, rows: list[Tensor], old_std: Tensor, total: int
     ) -> tuple[Tensor, Tensor]:
-        """These rows' share of the loss over `total` rows, and of what is reported."""
+        """These rows' share of the loss over `total` rows, and of what is reported. Inputs are normalized already."""
         observation, critic, action, old_mean, old_log_prob, returns, advantage, old_value = rows
         policy, clip = self.policy, float(self.clip_range(1.0))  # type: ignore[operator]
-        mean = policy.mean_action(observation)
+        mean = policy.actor(observation)
         ratio = (policy.log_prob(mean, action) - old_log_prob).exp()
         gain = torch.min(advantage * ratio, advantage * ratio.clamp(1 - clip, 1 + clip)).sum() / total
-        value = policy.value(critic)
+        value = policy.critic(critic)[:, 0]
         error = (value - returns).square()
         if self.value_clip:
             error = torch.max(error, (old_value + (value - old_value).clamp(-clip, clip) - returns).square())

@@ -1,5 +1,6 @@
 """The batched environment: physics, episodes, state, reward and observations of N simulations, in tensors."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +11,12 @@ from configs.errors import UserError
 from envs.episodes import Episodes, Starts
 from envs.ground import Ground, RoughGround
 from envs.measurement import CONTACT_FORCE_N, Measurement
-from envs.observations import Mirror, Observation, action_mirror
+from envs.observations import Observation
 from envs.randomization import Randomizer, Ranges
 from envs.rewards import Reward
 from envs.robots import get as get_robot
 from envs.scene import Collision, SolverSettings, Terrain, build_model
-from envs.sensing import Sensing
+from envs.sensing import Sensing, critic_frame, critic_size
 from envs.simulation import Simulation
 from envs.state import State
 from envs.tasks.task import Task
@@ -63,6 +64,7 @@ class Environment:
         terrain: Terrain = "flat",
         collision: Collision = "feet",
         solver: SolverSettings | None = None,
+        stiction: float = 1.0,
         num_threads: int = 0,
         termination_penalty: float = 0.0,
     ) -> None:
@@ -73,10 +75,13 @@ class Environment:
         self.reward, self.termination_penalty = reward, termination_penalty
         self.robot = get_robot(task.robot)
         self.dt = self.robot.control_dt_s
+        self.on_measured: Callable[[], None] | None = None
+        """Called in each step once `state` describes its end, before any episode restarts."""
         self.diverged_count = 0
         """Simulations that diverged and were restarted, since the environment was made."""
         ground = Ground(RoughGround() if terrain == "rough" and self.robot.feet else None)
-        model = build_model(self.robot, terrain=terrain, collision=collision, solver=solver, rough=ground.rough)
+        model = build_model(self.robot, terrain=terrain, collision=collision, solver=solver, rough=ground.rough,
+                            stiction=stiction)  # fmt: skip
         self.sim = Simulation(model, self.robot, num_envs, num_threads)
         ranges = task.randomization if randomization is None else randomization
         self.randomizer = Randomizer(self.sim, ranges, seed)
@@ -95,16 +100,8 @@ class Environment:
         return self.robot.num_actions
 
     @property
-    def critic_mirror(self) -> Mirror:
-        return self.sensing.critic_mirror()
-
-    @property
-    def action_mirror(self) -> Mirror:
-        return action_mirror(self.robot) if self.robot.mirror_joints else []
-
-    @property
     def critic_size(self) -> int:
-        return self._critic_frame(self.sensing.exact(self.state)).shape[1]
+        return critic_size(self.observation, self.robot)
 
     def reset(self) -> tuple[Tensor, Tensor]:
         """Starts a new episode everywhere; returns the observation (N, ...) and the critic's (N, ...)."""
@@ -113,6 +110,7 @@ class Environment:
         s, e = self.state, self.episodes
         exact = self.sensing.exact(s)
         frame = self.sensing.frame(self.sensing.noisy(exact, e.episode, e.step), s.command, s.action)
+        self.sensing.history = torch.empty_like(self.sensing.history)  # the last step's observation stays as it was
         self.sensing.restart(torch.from_numpy(everything), frame)
         return self.sensing.history, self._critic_frame(exact)
 
@@ -127,6 +125,8 @@ class Environment:
         if diverged.any():
             self._contain(diverged)
         s.terminated = self.task.terminated(s)
+        if self.on_measured is not None:
+            self.on_measured()
         reward, components = self._reward()
         e.advance()
         s.command = e.command
@@ -142,6 +142,37 @@ class Environment:
             result.final_observation, result.final_critic_observation = observation[ended], critic[ended]
             self._restart(ended, critic)
         return result
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """All that the batch's future depends on, as named arrays."""
+        arrays = {f"field/{name}": field for name, field in self.randomizer.fields.live.items()}
+        arrays |= {f"value/{name}": value for name, value in self.randomizer.values.items()}
+        arrays |= {f"episodes/{name}": value for name, value in self.episodes.arrays().items()}
+        for name in _REMEMBERED:
+            arrays[f"state/{name}"] = getattr(self.state, name).numpy()
+        arrays |= {"rows": self.sim.rows, "packed": self._packed.numpy(), "history": self.sensing.history.numpy(),
+                   "error": self.sensing.error.numpy(), "diverged": np.array(self.diverged_count)}  # fmt: skip
+        return arrays
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Continues from a snapshot of an environment made with the same arguments."""
+        for name, field in self.randomizer.fields.live.items():
+            field[:] = arrays[f"field/{name}"]
+        for name, value in self.randomizer.values.items():
+            value[:] = arrays[f"value/{name}"]
+        for name, value in self.episodes.arrays().items():
+            value[:] = arrays[f"episodes/{name}"]
+        if self.randomizer.needs_constants:
+            self.sim.set_const(np.arange(self.num_envs))
+        self.sim.rows[:] = arrays["rows"]
+        self._packed = torch.tensor(arrays["packed"])
+        self._measure.show(self._packed, self.state)
+        for name in _REMEMBERED:
+            setattr(self.state, name, torch.tensor(arrays[f"state/{name}"]))
+        self.state.command = self.episodes.command
+        self.sensing.history = torch.tensor(arrays["history"])
+        self.sensing.error = torch.tensor(arrays["error"])
+        self.diverged_count = int(arrays["diverged"])
 
     def _restart(self, ended: Tensor, critic: Tensor) -> None:
         """New episodes for the rows that ended; their observations are replaced in place by the new starts'."""
@@ -193,7 +224,9 @@ class Environment:
             if value.shape != (self.num_envs,):
                 raise UserError(f"reward component {name!r} has shape {tuple(value.shape)}, not ({self.num_envs},)")
         stacked = torch.stack(list(components.values()))
-        total = stacked.sum(0)
+        total = stacked[0]
+        for component in stacked[1:]:  # one by one: the order in which sum(0) adds depends on the batch size
+            total = total + component
         if not torch.isfinite(total).all():
             self._refuse(components)
         return total, dict(zip(components, stacked, strict=True))
@@ -209,14 +242,7 @@ class Environment:
         raise UserError("the sum of the reward's components overflows; make them smaller")
 
     def _critic_frame(self, exact: Tensor, rows: Tensor | None = None) -> Tensor:
-        """(N, critic size): a frame from perfect sensors and, with feet, what only a simulation knows."""
-        s = self.state
-        pick = (lambda x: x) if rows is None else (lambda x: x[rows])
-        parts = [self.sensing.frame(exact, pick(s.command), pick(s.action))]
-        if self.robot.feet:
-            parts += [pick(s.base_linear_velocity_b), pick(s.base_height)[:, None], pick(s.foot_contact).float(),
-                      pick(s.foot_air_time), pick(s.foot_height)]  # fmt: skip
-        return torch.cat(parts, 1)
+        return critic_frame(self.sensing, self.state, exact, rows)
 
     def _begin(self, ids: np.ndarray) -> None:
         rows = torch.from_numpy(ids)
@@ -231,7 +257,7 @@ class Environment:
         s = self.state
         s.joint_target[rows] = self._home_target
         for field in (s.action, s.previous_action, s.joint_acceleration, s.foot_contact, s.foot_touchdown,
-                      s.foot_air_time, s.foot_contact_time, s.time_s):  # fmt: skip
+                      s.foot_air_time, s.foot_contact_time, s.illegal_contact, s.time_s):  # fmt: skip
             field[rows] = 0
 
     def _set_limits(self) -> None:
@@ -269,5 +295,9 @@ class Environment:
         self._measure.show(self._packed, state)
         return state
 
+
+_REMEMBERED = ("action", "previous_action", "joint_target", "joint_acceleration", "foot_contact", "foot_touchdown",
+               "foot_air_time", "foot_contact_time", "time_s")  # fmt: skip
+"""Fields of the state that the packed measurements do not hold."""
 
 _NONE = torch.zeros(0, dtype=torch.long)

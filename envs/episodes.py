@@ -93,6 +93,14 @@ class Episodes:
             self._draw_pushes(ids, episode)
         return self._starts.measured[torch.from_numpy(start)]
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The live arrays that hold where each episode stands."""
+        arrays = {"episode": self.episode, "step": self.step, "commands": self._commands, "command": self.command.numpy()}
+        if self._push_steps.shape[1]:
+            arrays |= {"push_steps": self._push_steps, "push_velocity": self._push_velocity,
+                       "next_push": self._next_push, "pushed": self._pushed}  # fmt: skip
+        return arrays
+
     def _draw_commands(self, ids: np.ndarray, episode: np.ndarray) -> None:
         command = self._task.command
         assert command is not None

@@ -84,11 +84,15 @@ class Observation:
         self.home = torch.tensor(robot.home_joint_position, dtype=torch.float32)
         self.frame_mirror: Mirror = []
         self.slices: dict[str, slice] = {}
+        sizes = {"joint_position": robot.num_joints, "joint_velocity": robot.num_joints}
+        blank = {name: torch.zeros(1, sizes.get(name, 3)) for name in READING_UNITS}
+        self.frame_size = 0
         for name in terms:
-            start = len(self.frame_mirror)
-            self.frame_mirror += [(start + i, sign) for i, sign in TERMS[name].mirror(robot)] if robot.mirror_joints else []
-            self.slices[name] = slice(start, len(self.frame_mirror))
-        self.frame_size = len(self.frame_mirror)
+            start = self.frame_size
+            self.frame_size += TERMS[name].compute(blank, torch.zeros(1, robot.num_actions), self.home).shape[1]
+            if robot.mirror_joints:
+                self.frame_mirror += [(start + i, sign) for i, sign in TERMS[name].mirror(robot)]
+            self.slices[name] = slice(start, self.frame_size)
 
     @property
     def readings(self) -> tuple[str, ...]:

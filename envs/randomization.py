@@ -39,21 +39,22 @@ class Fields:
         self.dofs = sim.joint_dofs
         self.values: dict[str, np.ndarray] = {}
         """(N, size) per term without a model field: sensor biases, motor offset."""
-        self._live: dict[str, np.ndarray] = {}
+        self.live: dict[str, np.ndarray] = {}
+        """(N, ...) per-simulation model fields that some term writes."""
         self._defaults: dict[str, np.ndarray] = {}
 
     def __getitem__(self, field: str) -> np.ndarray:
-        return self._live[field]
+        return self.live[field]
 
     def use(self, fields: tuple[str, ...]) -> None:
         for field in fields:
-            if field not in self._live:
+            if field not in self.live:
                 source = self.model.opt if field == "gravity" else self.model
                 self._defaults[field] = np.array(getattr(source, field), dtype=np.float64)
-                self._live[field] = self.sim.expand(field)
+                self.live[field] = self.sim.expand(field)
 
     def restore(self, ids: np.ndarray) -> None:
-        for field, live in self._live.items():
+        for field, live in self.live.items():
             live[ids] = self._defaults[field]
 
 
@@ -102,17 +103,28 @@ def _set_friction(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
     f["geom_friction"][ids[:, None], f.touching, 0] = value
 
 
+_BOUNCE_ANGLE = np.linspace(math.pi / 2, 1e-8, 1000)
+
+
 def restitution_to_damping_ratio(restitution: np.ndarray) -> np.ndarray:
     """Damping ratio of the linear contact spring that returns this share of the impact speed.
 
-    Half a cycle of a damped oscillator: e = exp(-pi z / sqrt(1 - z^2)), solved for z; e = 0 is critical, z = 1.
+    The ground pushes and never pulls, so contact ends when the force does, before the spring is back at its
+    length: e = exp(-2 a / tan(a)) with cos(a) the damping ratio (Schwager and Poeschel 2007, "Coefficient of
+    restitution and linear-dashpot model revisited"). Critical damping, e = 0.135, is the least there is.
     """
-    log = np.log(np.maximum(restitution, 1e-6))
-    return np.where(restitution < 1e-6, 1.0, -log / np.sqrt(math.pi**2 + log**2))
+    log = -np.log(np.maximum(restitution, 1e-6))
+    ratio: np.ndarray = np.interp(log / 2, _BOUNCE_ANGLE / np.tan(_BOUNCE_ANGLE), np.cos(_BOUNCE_ANGLE))
+    return ratio
 
 
 def _set_restitution(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
-    f["geom_solref"][ids[:, None], f.touching, 1] = restitution_to_damping_ratio(value)
+    ratio, solref = restitution_to_damping_ratio(value), f["geom_solref"]
+    # The contact's stiffness grows as 1 / (time constant x ratio)^2. Where the physics step cannot follow, it
+    # would add energy (a bounce at 28 times the impact speed for e = 0.9 at 5 ms): soften it instead.
+    slowest = f.model.opt.timestep / (0.6 * ratio)
+    solref[ids[:, None], f.touching, 0] = np.maximum(solref[ids[:, None], f.touching, 0], slowest)
+    solref[ids[:, None], f.touching, 1] = ratio
 
 
 def _scale_softness(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
@@ -172,12 +184,13 @@ TERMS: dict[str, Term] = {
     "friction": Term(
         "sliding friction coefficient between the robot and the ground", "absolute", "", (0.0, 5.0), 0.8,
         fields=("geom_friction",), write=_set_friction),
-    "restitution": Term(
-        "share of the impact speed with which a foot bounces off the ground", "absolute", "", (0.0, 0.9), 0.0,
-        fields=("geom_solref",), write=_set_restitution),
     "contact_softness": Term(
         "time constant of ground contact; above 1 the ground gives more", "scale", "", (0.5, 10.0), 1.0,
         fields=("geom_solref",), write=_scale_softness),
+    "restitution": Term(
+        "share of the impact speed with which a foot bounces off the ground; least 0.13", "absolute", "",
+        (0.0, 0.9), 0.0,
+        fields=("geom_solref",), write=_set_restitution),
     "base_mass": Term(
         "mass added to the base, such as a payload", "add", "kg", (-5.0, 20.0), 0.0,
         fields=("body_mass", "body_inertia"), write=_add_base_mass, derived_constants=True),
@@ -251,7 +264,11 @@ def validate(ranges: Mapping[str, object]) -> dict[str, tuple[float, float]]:
         if name not in TERMS:
             raise unknown("randomization term", name, list(TERMS))
         try:
+            if isinstance(value, str):  # "12" would unpack into 1 and 2
+                raise TypeError
             low, high = (float(x) for x in value)  # type: ignore[attr-defined]
+            if math.isnan(low) or math.isnan(high):
+                raise ValueError
         except (TypeError, ValueError):
             raise UserError(f"randomization {name}: {value!r} is no range; write {name}: [low, high]") from None
         term = TERMS[name]
@@ -288,7 +305,7 @@ class Randomizer:
                 self.fields.values[name] = np.full((sim.num_sims, size), term.neutral, dtype=np.float32)
         self._elements = np.concatenate(elements) if elements else np.zeros(0, dtype=np.uint64)
         self._low, self._span = np.array(low), np.array(span)
-        self._needs_constants = any(term.derived_constants for _, term in at_reset)
+        self.needs_constants = any(term.derived_constants for _, term in at_reset)
 
     @property
     def values(self) -> dict[str, np.ndarray]:
@@ -305,11 +322,22 @@ class Randomizer:
         if not self._at_reset:
             return
         self.fields.restore(ids)
-        drawn = self._low + self._span * draws.uniform_elements(self._row_key, self._elements, ids, episode)
+        drawn = self._drawn(ids, episode)
         for name, term, part in self._at_reset:
             if term.write is None:
                 self.fields.values[name][ids] = drawn[:, part]
             else:
                 term.write(self.fields, ids, drawn[:, part])
-        if self._needs_constants:
+        if self.needs_constants:
             self._sim.set_const(ids)
+
+    def describe(self, i: int, episode: int) -> dict[str, np.ndarray]:
+        """(size,) what simulation i draws for an episode at its reset, by term, in each term's unit."""
+        if not self._at_reset:
+            return {}
+        drawn = self._drawn(np.array([i]), np.array([episode]))[0]
+        return {name: drawn[part] for name, _, part in self._at_reset}
+
+    def _drawn(self, ids: np.ndarray, episode: np.ndarray) -> np.ndarray:
+        """(K, elements of all reset terms)"""
+        return self._low + self._span * draws.uniform_elements(self._row_key, self._elements, ids, episode)

@@ -41,18 +41,20 @@ def build_model(
     collision: Collision = "ground",
     solver: SolverSettings | None = None,
     rough: RoughGround | None = None,
+    stiction: float = 1.0,
 ) -> mujoco.MjModel:
     """The compiled model of one robot on its ground.
 
     collision: "feet" lets only the feet touch the ground, "ground" every collision geom, "full" adds
     contact between the robot's own parts. terrain applies to robots with feet; others hang in their own
-    frame and get a floor to look at only.
+    frame and get a floor to look at only. stiction above 1 replaces the joints' dry friction by a LuGre model
+    whose static friction is that many times the sliding one.
     """
     spec = mujoco.MjSpec.from_file(str(robot.mjcf))
     _set_solver(spec, solver or SolverSettings())
     _set_collision(spec, robot, collision)
     _add_ground(spec, robot, terrain, rough or RoughGround())
-    _add_motors(spec, robot, (solver or SolverSettings()).physics_dt_s)
+    _add_motors(spec, robot, (solver or SolverSettings()).physics_dt_s, stiction)
     _add_contact_sensors(spec, robot)
     return spec.compile()
 
@@ -81,23 +83,30 @@ def _set_collision(spec: mujoco.MjSpec, robot: RobotSpec, collision: Collision) 
 
 
 def _add_ground(spec: mujoco.MjSpec, robot: RobotSpec, terrain: Terrain, rough: RoughGround) -> None:
+    # Tiles under a bright sky: motion shows on them, black feet stand out, haze hides the far ones.
     texture = spec.add_texture(
         name="ground", type=mujoco.mjtTexture.mjTEXTURE_2D, builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER,
-        width=300, height=300, rgb1=[0.83, 0.85, 0.87], rgb2=[0.76, 0.78, 0.81],
+        width=200, height=200, rgb1=[0.63, 0.66, 0.69], rgb2=[0.56, 0.59, 0.63],
     )  # fmt: skip
-    texture.mark, texture.markrgb = mujoco.mjtMark.mjMARK_EDGE, [0.68, 0.70, 0.73]
-    material = spec.add_material(name="ground", texrepeat=[1, 1], texuniform=True, reflectance=0.05)
+    texture.mark, texture.markrgb = mujoco.mjtMark.mjMARK_EDGE, [0.75, 0.78, 0.80]
+    material = spec.add_material(name="ground", texrepeat=[2, 2], texuniform=True, specular=0.1)
     material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "ground"
     spec.add_texture(
         name="sky", type=mujoco.mjtTexture.mjTEXTURE_SKYBOX, builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
-        width=256, height=256, rgb1=[0.62, 0.74, 0.86], rgb2=[0.95, 0.96, 0.97],
+        width=256, height=256, rgb1=[0.40, 0.56, 0.74], rgb2=[1.0, 1.0, 0.99],
     )  # fmt: skip
-    spec.visual.headlight.ambient = [0.35, 0.35, 0.35]
-    spec.visual.headlight.diffuse = [0.45, 0.45, 0.45]
-    spec.visual.headlight.specular = [0.1, 0.1, 0.1]
-    spec.visual.map.shadowclip = 2.0
-    light = spec.worldbody.add_light(pos=[0, 0, 4], dir=[0.25, 0.2, -1], castshadow=True, diffuse=[0.5] * 3)
-    light.type = mujoco.mjtLightType.mjLIGHT_DIRECTIONAL
+    visual = spec.visual
+    visual.headlight.ambient = [0.42, 0.42, 0.42]
+    visual.headlight.diffuse = [0.28, 0.28, 0.28]
+    visual.headlight.specular = [0.05, 0.05, 0.05]
+    visual.rgba.haze, visual.map.haze = [0.72, 0.78, 0.85, 1.0], 0.4
+    visual.map.zfar = 30.0
+    # High and wide, it lights all that is seen; its shadow map covers the robot (a cone of cutoff · shadowscale).
+    # A directional light would speckle the ground with false shadows at the edge of its map.
+    light = spec.worldbody.add_light(pos=[-3.2, -2.0, 8.0], dir=[0.4, 0.25, -1.0], castshadow=True)
+    light.type, light.cutoff, light.exponent = mujoco.mjtLightType.mjLIGHT_SPOT, 80.0, 0.0
+    light.diffuse, light.specular = [0.62, 0.62, 0.62], [0.3, 0.3, 0.3]
+    visual.map.shadowscale = 0.14 if robot.feet else 0.25
     if robot.feet:
         light.mode = mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM
         light.targetbody = robot.base_body
@@ -115,7 +124,7 @@ def _add_ground(spec: mujoco.MjSpec, robot: RobotSpec, terrain: Terrain, rough: 
         ground.type, ground.size = mujoco.mjtGeom.mjGEOM_PLANE, [0, 0, 0.5]
 
 
-def _add_motors(spec: mujoco.MjSpec, robot: RobotSpec, physics_dt_s: float) -> None:
+def _add_motors(spec: mujoco.MjSpec, robot: RobotSpec, physics_dt_s: float, stiction: float) -> None:
     """One DC motor with a position controller a driven joint.
 
     MuJoCo's dcmotor evaluates PD control, the motor's torque-speed line and its torque limit at every
@@ -123,6 +132,11 @@ def _add_motors(spec: mujoco.MjSpec, robot: RobotSpec, physics_dt_s: float) -> N
     speed (MuJoCo XML reference, actuator/dcmotor, nominal).
     """
     for i, joint in enumerate(robot.driven_joints):
+        lugre = [0.0] * 5
+        if stiction > 1.0:
+            sliding, spec.joint(joint).frictionloss = spec.joint(joint).frictionloss, 0.0
+            # Bristles that bend by 0.01 rad before they slip; 0.1 rad/s separates sticking from sliding.
+            lugre = [sliding / 0.01, 0.1, sliding, stiction * sliding, 0.1] if sliding > 0 else lugre
         motor = spec.add_actuator(name=joint, target=joint, trntype=mujoco.mjtTrn.mjTRN_JOINT)
         motor.set_to_dcmotor(
             motorconst=[0.0, 0.0],
@@ -130,6 +144,7 @@ def _add_motors(spec: mujoco.MjSpec, robot: RobotSpec, physics_dt_s: float) -> N
             nominal=[1.0, robot.stall_torque[i], robot.velocity_limit[i]],
             saturation=[robot.torque_limit[i], 0.0, 0.0],
             controller=[robot.kp[i], 0.0, robot.kd[i], 0.0, 0.0, 1.0],
+            lugre=lugre,
             ctrlspec=mujoco.mjtCtrlInput.mjINPUT_POS,
         )
         motor.nsample = int(np.ceil(MAX_DELAY_S / physics_dt_s))

@@ -32,28 +32,18 @@ class Sensing:
             start += size
         self._low, self._span = torch.tensor(low), torch.tensor(span)
         self._noise = draws.StepNoise(seed, num_sims, start) if any(span) or any(low) else None
-        biases = [(self._parts[r], b) for r, b in _SENSORS if b is not None and b in randomizer.values]
-        self._biases = [(p, b) for p, b in biases if randomizer.values[b].shape[1] == p.stop - p.start]
-        self._error = torch.zeros(num_sims, start)
+        columns = {r: torch.arange(part.start, part.stop) for r, part in self._parts.items()}
+        columns["joint_position"] = columns["joint_position"][torch.from_numpy(robot.driven_index)]  # have motors
+        self._biases = [(columns[r], b) for r, b in _SENSORS if b is not None and b in randomizer.values]
+        self.error = torch.zeros(num_sims, start)
         """(N, sensors) constant part of the sensors' errors."""
         self.history = torch.zeros(num_sims, observation.size)
 
-    def critic_mirror(self) -> Mirror:
-        """Mirror of the critic's observation."""
-        mirror = list(self.observation.frame_mirror)
-        if self._robot.feet and mirror:
-            feet = [self._robot.feet.index(name) for name in self._robot.mirror_feet]
-            velocity_and_height = (1.0, -1.0, 1.0, 1.0)
-            mirror += [(len(mirror) + i, sign) for i, sign in enumerate(velocity_and_height)]
-            for _ in range(3):
-                start = len(mirror)
-                mirror += [(start + foot, 1.0) for foot in feet]
-        return mirror
-
     def begin(self, ids: np.ndarray) -> None:
         """Takes up the constant errors drawn for simulations ids (K,)."""
-        for part, bias in self._biases:
-            self._error[ids, part] = torch.from_numpy(self._randomizer.values[bias][ids])
+        rows = torch.from_numpy(ids)[:, None]
+        for columns, bias in self._biases:
+            self.error[rows, columns] = torch.from_numpy(self._randomizer.values[bias][ids])
 
     def exact(self, s: State, rows: Tensor | None = None) -> Tensor:
         """(N, sensors) what perfect sensors would read, or only rows (K,) of it."""
@@ -62,7 +52,7 @@ class Sensing:
 
     def noisy(self, exact: Tensor, episode: np.ndarray, step: np.ndarray, ids: np.ndarray | None = None) -> Tensor:
         """Exact readings with this step's noise and this episode's biases."""
-        error = self._error if ids is None else self._error[ids]
+        error = self.error if ids is None else self.error[ids]
         if self._noise is None:
             return exact + error
         noise = torch.from_numpy(self._noise(episode, step, ids))
@@ -85,3 +75,37 @@ class Sensing:
     def restart(self, rows: Tensor, frame: Tensor) -> None:
         """Fills rows (K,) of the newest observation with their first frame (K, frame size), in place."""
         self.history[rows] = frame.repeat(1, self.observation.history)
+
+
+_CRITIC_EXTRA = 4
+"""Base velocity (3) and height (1) that a critic of a robot with feet sees besides, then three numbers a foot."""
+
+
+def critic_size(observation: Observation, robot: RobotSpec) -> int:
+    """Length of what the critic sees: a noise-free frame and, with feet, what only a simulation knows."""
+    return observation.frame_size + (_CRITIC_EXTRA + 3 * len(robot.feet) if robot.feet else 0)
+
+
+def critic_mirror(observation: Observation, robot: RobotSpec) -> Mirror:
+    """How the left-right mirror maps it."""
+    mirror = list(observation.frame_mirror)
+    if robot.feet:
+        feet = [robot.feet.index(name) for name in robot.mirror_feet]
+        mirror += [(len(mirror) + i, sign) for i, sign in enumerate((1.0, -1.0, 1.0, 1.0))]
+        for _ in range(3):
+            start = len(mirror)
+            mirror += [(start + foot, 1.0) for foot in feet]
+    return mirror
+
+
+def critic_frame(sensing: Sensing, s: State, exact: Tensor, rows: Tensor | None = None) -> Tensor:
+    """(N, critic size), or only rows (K,), from perfect sensors `exact` of the same rows."""
+
+    def pick(x: Tensor) -> Tensor:
+        return x if rows is None else x[rows]
+
+    parts = [sensing.frame(exact, pick(s.command), pick(s.action))]
+    if s.foot_contact.shape[1]:
+        parts += [pick(s.base_linear_velocity_b), pick(s.base_height)[:, None], pick(s.foot_contact).float(),
+                  pick(s.foot_air_time), pick(s.foot_height)]  # fmt: skip
+    return torch.cat(parts, 1)

@@ -42,7 +42,6 @@ class Simulation:
         self.actuator_force: np.ndarray = self._batch.bind("actuator_force")
         self.sensordata: np.ndarray = self._batch.bind("sensordata")
         self._warnings: np.ndarray = self._batch.bind("warning")[..., 1]  # how often each kind was raised
-        self._warnings_seen = self._warnings.sum(-1)
         self._initial_row, self._history = self._make_initial_row()
         self._expanded: dict[str, np.ndarray] = {}
 
@@ -91,10 +90,11 @@ class Simulation:
 
         MuJoCo resets a simulation by itself when it diverges, so that looking for NaN is not enough.
         """
-        warnings = self._warnings.sum(-1)
-        bad = warnings != self._warnings_seen
+        bad = self._warnings.any(-1)
         if bad.any():
-            self._warnings_seen = warnings
+            # MuJoCo's own reset sets the counters to 0 and then counts the new warning: they never exceed 1, so
+            # only counters that are cleared here show that a simulation diverged once more.
+            self._warnings[bad] = 0
         return bad | ~(np.abs(self.qvel).max(1) < MAX_VELOCITY)  # a NaN compares false
 
     def _columns(self, part: str) -> slice:

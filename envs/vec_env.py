@@ -20,9 +20,16 @@ def make_environment(task: str, num_envs: int = 1, *, reward: str = "human", see
     return Environment(found, num_envs, reward=rewards.load(rewards.path_of(reward, found)), seed=seed, **options)
 
 
+def observation_space(size: int) -> spaces.Box:
+    return spaces.Box(-np.inf, np.inf, (size,), np.float32)
+
+
+def action_space(size: int) -> spaces.Box:
+    return spaces.Box(-1.0, 1.0, (size,), np.float32)
+
+
 def _spaces(env: Environment) -> tuple[spaces.Box, spaces.Box]:
-    observation = spaces.Box(-np.inf, np.inf, (env.observation.size,), np.float32)
-    return observation, spaces.Box(-1.0, 1.0, (env.num_actions,), np.float32)
+    return observation_space(env.observation.size), action_space(env.num_actions)
 
 
 class SB3VecEnv(VecEnv):
@@ -82,17 +89,24 @@ class GantryEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self.metadata = {**self.metadata, "render_fps": round(1 / self.environment.dt)}
         self.observation_space, self.action_space = _spaces(self.environment)
         self._frames: Any = None
+        self._next_start: np.ndarray | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
         if seed is not None:
             self.environment = self._make(seed)
             self._frames = None
+        elif self._next_start is not None:  # the batch has already begun the next episode
+            start, self._next_start = self._next_start, None
+            return start, {}
+        self._next_start = None
         return self.environment.reset()[0][0].numpy().copy(), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         step = self.environment.step(torch.as_tensor(action, dtype=torch.float32)[None])
-        last = step.final_observation if len(step.ended) else step.observation
+        ended = len(step.ended) > 0
+        last = step.final_observation if ended else step.observation
+        self._next_start = step.observation[0].numpy().copy() if ended else None
         info = {f"reward/{name}": float(value[0]) for name, value in step.components.items()}
         return last[0].numpy().copy(), float(step.reward[0]), bool(step.terminated[0]), bool(step.truncated[0]), info
 

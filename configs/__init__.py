@@ -1,0 +1,1 @@
+"""Configuration: typed defaults in schema.py, choices in YAML beside it."""

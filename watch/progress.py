@@ -1,0 +1,102 @@
+"""progress.jsonl: the learning curves of a training, one JSON object an iteration."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from watch import files
+from watch.values import mapping, number
+
+SCALARS = ("env_steps", "seconds", "env_steps_per_s", "reward", "fitness", "falls_per_minute")
+GROUPS = ("components", "measures", "train")
+MAX_NAMES = 60
+"""Curves of one group; a file with more names is damaged or made to do harm."""
+
+Column = list[float | None]
+
+
+@dataclass
+class Progress:
+    """Columns of equal length, one entry an iteration; None where an iteration lacks the number."""
+
+    iteration: list[int] = field(default_factory=list)
+    scalars: dict[str, Column] = field(default_factory=dict)
+    groups: dict[str, dict[str, Column]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    """What was wrong with the file, in words."""
+
+    def __len__(self) -> int:
+        return len(self.iteration)
+
+    def last(self, name: str) -> float | None:
+        """The newest value of a scalar."""
+        return next((v for v in reversed(self.scalars.get(name, [])) if v is not None), None)
+
+    def thinned(self, points: int) -> Progress:
+        """At most about `points` iterations, evenly spread, the last one among them."""
+        count = len(self)
+        if count <= points:
+            return self
+        keep = sorted({round(i * (count - 1) / (points - 1)) for i in range(points)})
+        pick = lambda column: [column[i] for i in keep]  # noqa: E731
+        return Progress(
+            pick(self.iteration),
+            {name: pick(column) for name, column in self.scalars.items()},
+            {g: {name: pick(column) for name, column in group.items()} for g, group in self.groups.items()},
+            self.notes,
+        )
+
+
+def read(path: Path) -> Progress:
+    """The curves in the file. Lines that are damaged are left out and counted in `notes`.
+
+    A training that was killed and resumed writes some iterations twice: the later ones count.
+    """
+    rows: list[dict[str, Any]] = []
+    bad, cut, total = 0, False, 0
+    for line in files.lines(path):
+        total += len(line)
+        cut = not line.endswith(b"\n")
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            iteration = number(row.get("iteration")) if isinstance(row, dict) else None
+            if iteration is None or abs(iteration) > 2**53:
+                raise ValueError
+        except (ValueError, RecursionError):
+            bad += 1
+            continue
+        cut = False
+        row["iteration"] = int(iteration)
+        while rows and rows[-1]["iteration"] >= row["iteration"]:
+            rows.pop()
+        rows.append(row)
+    result = _columns(rows)
+    if cut and bad:
+        bad -= 1
+        result.notes.append("its last line is cut off: the training was killed, or is writing it right now")
+    if bad:
+        result.notes.append(f"{bad} damaged {'line' if bad == 1 else 'lines'} left out")
+    if total >= files.PROGRESS_LIMIT:
+        result.notes.append(f"only the first {files.PROGRESS_LIMIT // files.MIB} MiB are shown")
+    return result
+
+
+def _columns(rows: list[dict[str, Any]]) -> Progress:
+    result = Progress(iteration=[row["iteration"] for row in rows])
+    for name in SCALARS:
+        column = [number(row.get(name)) for row in rows]
+        if any(value is not None for value in column):
+            result.scalars[name] = column
+    for group in GROUPS:
+        cells = [mapping(row.get(group)) for row in rows]
+        names = list(dict.fromkeys(name for row in cells for name in row))
+        if len(names) > MAX_NAMES:
+            result.notes.append(f"{len(names)} {group}; the first {MAX_NAMES} are shown")
+        columns = {name: [number(row.get(name)) for row in cells] for name in names[:MAX_NAMES]}
+        result.groups[group] = {n: c for n, c in columns.items() if any(v is not None for v in c)}
+    return result

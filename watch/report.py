@@ -1,0 +1,199 @@
+"""`gantry report RUN`: one run as one HTML page that opens from disk and can be sent around."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import time
+from pathlib import Path
+from typing import Any
+
+from agents.run_folder import write_atomically
+from configs.errors import UserError
+from watch import page, words
+from watch.evaluation import Evaluation
+from watch.files import MIB, listing
+from watch.run_reader import Run, read_run
+from watch.values import number, text, visible
+
+INLINE_VIDEO_LIMIT = 20 * MIB
+"""Bytes up to which the video is part of the page; a larger one is linked."""
+CURVE_POINTS = 3000
+
+
+def write_report(run: Path) -> Path:
+    """Writes RUN/report.html from whatever the folder holds and returns its path.
+
+    Raises:
+        UserError: RUN is no folder, or the page cannot be written there.
+    """
+    if not run.is_dir():
+        raise UserError(f"run {str(run)!r} is no folder; give a folder below runs/, such as runs/go2-walk/TIME-train")
+    output = run / "report.html"
+    content = render(read_run(run))
+    try:
+        write_atomically(output, content)
+    except OSError as error:
+        raise UserError(f"{output} cannot be written: {error.strerror}; make room or permit writing there") from error
+    return output
+
+
+def render(run: Run) -> str:
+    """The report as HTML."""
+    evaluation = _with_known_feet(run)
+    verdict, explanation = words.headline(run)
+    return page.render(
+        "report.html.j2",
+        run=run,
+        evaluation=evaluation,
+        verdict=verdict,
+        explanation=explanation,
+        figures=_figures(run),
+        video=_video(run),
+        ranges=_ranges(run),
+        resources=_resources(run),
+        versions=_named(run.record.get("versions")),
+        files=[(visible(name), size) for name, size in listing(run.path)],
+        missing=_missing(run),
+        charts=_charts(run, evaluation),
+        written=time.strftime("%Y-%m-%d %H:%M"),
+    )
+
+
+def _figures(run: Run) -> list[tuple[str, str, str]]:
+    """(name, value, remark) of the few numbers that stand beside the video."""
+    found = []
+    best = run.evaluation.main
+    if best and best.fitness:
+        spread = words.spread(best.fitness)
+        found.append(("Fitness", words.significant(best.fitness.mean), spread and f"95 % interval {spread}"))
+    elif run.progress.last("fitness") is not None:
+        found.append(("Fitness", words.significant(run.progress.last("fitness")), "last, while training"))
+    if best and best.fall_rate:
+        spread = words.spread(best.fall_rate, 100)
+        found.append(("Falls", words.percent(best.fall_rate.mean), spread and f"95 % interval {spread} %"))
+    for name, value in list(best.measures.items())[:2] if best else ():
+        found.append((words.label(name).capitalize(), words.with_unit(value.mean, value.unit), "mean over episodes"))
+    if run.seconds:
+        speed = number(run.record.get("env_steps_per_s")) or run.progress.last("env_steps_per_s")
+        found.append(("Training time", words.duration(run.seconds), f"{words.count(speed)} steps/s" if speed else ""))
+    if best and best.cost_of_transport:
+        found.append(("Cost of transport", words.significant(best.cost_of_transport.mean), "power / (weight × speed)"))
+    return found
+
+
+def _video(run: Run) -> dict[str, Any] | None:
+    if run.video is None:
+        return None
+    size = run.video.stat().st_size
+    if size > INLINE_VIDEO_LIMIT:
+        return {"source": run.video.name, "inline": False, "size": size}
+    encoded = base64.b64encode(run.video.read_bytes()).decode("ascii")
+    return {"source": f"data:video/mp4;base64,{encoded}", "inline": True, "size": size}
+
+
+def _ranges(run: Run) -> list[dict[str, Any]]:
+    """One row a randomization term, with what envs/randomization.py says about it."""
+    try:
+        from envs.randomization import TERMS
+    except ImportError:  # reading a run needs no physics engine; the numbers are shown without their meaning
+        TERMS = {}
+    when = {"reset": "every episode", "step": "every step", "push": "between pushes"}
+    how = {"absolute": "value", "scale": "× model", "add": "+ model"}
+    rows = []
+    for name, (low, high) in run.ranges.items():
+        term = TERMS.get(name)
+        rows.append({
+            "name": name, "low": low, "high": high, "unit": words.readable_unit(term.unit) if term else "",
+            "how": how.get(term.operation, term.operation) if term else words.DASH,
+            "when": when.get(term.when, term.when) if term else words.DASH,
+            "meaning": term.meaning if term else "not a term of this version",
+        })  # fmt: skip
+    return rows
+
+
+def _resources(run: Run) -> list[tuple[str, str]]:
+    record = run.record
+    machine = record.get("machine") if isinstance(record.get("machine"), dict) else {}
+    speed = number(record.get("env_steps_per_s")) or run.progress.last("env_steps_per_s")
+    memory, diverged = number(record.get("peak_memory_gb")), number(record.get("diverged"))
+    rows = [
+        ("Wall time", words.duration(run.seconds)),
+        ("Environment steps", words.count(run.env_steps)),
+        ("Steps a second", words.count(speed)),
+        ("Iterations", words.count(len(run.progress)) if len(run.progress) else words.DASH),
+        ("Peak memory", words.with_unit(memory, "GB")),
+        ("Threads", text(record.get("threads")) or words.DASH),
+        ("Diverged simulations", words.count(diverged)),
+        *((key.capitalize(), value) for key, value in _named(machine)),
+        ("Git commit", text(record.get("git_commit"), 60) or words.DASH),
+        ("Physics sets", run.evaluation.physics_hash or words.DASH),
+    ]
+    return [(name, value) for name, value in rows if value != words.DASH]
+
+
+def _named(content: Any) -> list[tuple[str, str]]:
+    items = content.items() if isinstance(content, dict) else ()
+    return [(text(key, 60) or "", text(value, 120) or "") for key, value in list(items)[:40]]
+
+
+def _missing(run: Run) -> list[dict[str, Any]]:
+    """What the page cannot show, and the command that would make it."""
+    remedy = {
+        "evaluation.json": "gantry evaluate RUN measures the policy.",
+        "video.mp4": "gantry video RUN renders one.",
+        "survival.json": "Made by the search for the physics that a policy survives; other runs have none.",
+    }
+    if run.state == "running":
+        remedy |= dict.fromkeys(("evaluation.json", "video.mp4"), "Made when the training ends.")
+    return [{"problem": p, "remedy": remedy.get(p.file, "")} for p in run.problems]
+
+
+def _charts(run: Run, evaluation: Evaluation) -> dict[str, Any]:
+    """The numbers behind the charts."""
+    curves = run.progress.thinned(CURVE_POINTS)
+    units = {n: words.readable_unit(v.unit) for s in evaluation.sets.values() for n, v in s.measures.items()}
+    pair = lambda v: v and {"mean": v.mean, "low": v.low, "high": v.high}  # noqa: E731
+    return {
+        "scalars": curves.scalars,
+        "groups": curves.groups,
+        "units": units,
+        "threshold": evaluation.threshold,
+        "sets": [
+            {"label": s.label, "fitness": pair(s.fitness), "falls": pair(s.fall_rate)} for s in evaluation.sets.values()
+        ],
+        "survival": [vars(s) | {"unit": words.readable_unit(s.unit)} for s in run.survival],
+    }
+
+
+def _with_known_feet(run: Run) -> Evaluation:
+    """The evaluation, its feet under the robot's names for them where the task is known."""
+    uses = [s.foot_use for s in run.evaluation.sets.values() if s.foot_use]
+    if not uses or not all(foot.isdigit() for use in uses for foot in use):
+        return run.evaluation
+    try:
+        from envs import robots, tasks
+
+        feet = robots.get(tasks.get(run.task).robot).feet
+    except (ImportError, UserError):
+        return run.evaluation
+    for use in uses:
+        if len(use) == len(feet):
+            shares = list(use.values())
+            use.clear()
+            use.update(zip((f.removesuffix("_foot") for f in feet), shares, strict=True))
+    return run.evaluation
+
+
+def main() -> None:
+    """`gantry report RUN [RUN ...]`"""
+    parser = argparse.ArgumentParser(
+        prog="gantry report", description="Write a run's report as one HTML page, RUN/report.html."
+    )
+    parser.add_argument("run", type=Path, nargs="+", metavar="RUN", help="the run's folder")
+    for run in parser.parse_args().run:
+        print(write_report(run))
+
+
+if __name__ == "__main__":
+    main()
