@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from agents import run_folder
@@ -50,7 +49,9 @@ def read(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} does not exist; the run has saved no checkpoint yet") from None
     except Exception as error:
         reason = str(error).splitlines()[0][:120]
-        raise UserError(f"checkpoint {path} is damaged or no plain data ({reason}); train again or use a copy") from error
+        raise UserError(
+            f"checkpoint {path} is damaged or no plain data ({reason}); train again or use a copy"
+        ) from error
     if not isinstance(content, dict) or content.get("format") != run_folder.FORMAT:
         raise UserError(f"checkpoint {path} is not of format {run_folder.FORMAT}; it is from another version of Gantry")
     return content
@@ -88,8 +89,7 @@ class LoadedPolicy:
 def load_policy(run: Path) -> LoadedPolicy:
     """The policy of a run folder. Raises UserError where the run is incomplete or damaged."""
     run_folder.require(run, "config.yaml", CHECKPOINT)
-    config = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"), resolve=True)
-    assert isinstance(config, dict)
+    config = run_folder.read_config(run)
     task = tasks.get(config["task"])
     robot = robots.get(task.robot)
     observation = Observation(robot, task.observation, task.history)
@@ -113,4 +113,4 @@ def _load_weights(policy: ActorCritic, weights: dict[str, Tensor], path: Path) -
 
 
 def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()}
+    return {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}

@@ -251,9 +251,7 @@ def _apply_landlock(readable: Iterable[str], writable: Iterable[str]) -> None:
             if not stat.S_ISDIR(os.fstat(path_fd).st_mode):
                 names = tuple(name for name in names if name in _RIGHTS_OF_A_FILE)
             rule = struct.pack("=Qi", _bits(_FILE_RIGHTS, abi, names), path_fd)
-            _syscall(
-                445, ctypes.c_int(ruleset_fd), ctypes.c_int(1), ctypes.c_char_p(rule), ctypes.c_uint32(0)
-            )
+            _syscall(445, ctypes.c_int(ruleset_fd), ctypes.c_int(1), ctypes.c_char_p(rule), ctypes.c_uint32(0))
         finally:
             os.close(path_fd)
     _syscall(446, ctypes.c_int(ruleset_fd), ctypes.c_uint32(0))
@@ -366,9 +364,7 @@ def _answer(value: int) -> _Instruction:
     return (_RETURN, 0, 0, value)
 
 
-def _only(
-    index: int, values: Sequence[int], then: int = _ALLOW, otherwise: int = _ERRNO | errno.EPERM
-) -> list:
+def _only(index: int, values: Sequence[int], then: int = _ALLOW, otherwise: int = _ERRNO | errno.EPERM) -> list:
     """Answer `then` when the argument is one of the values, `otherwise` for every other."""
     block = [_argument(index)]
     for value in values:
@@ -466,9 +462,7 @@ def _apply_limits(limits: Limits) -> None:
                 raise ConfinementError(f"limit {kind} cannot be set to {value}: {error}") from error
 
 
-def confine_this_process(
-    writable: str, readable: Iterable[str], limits: Limits, trust: Trust = "confined"
-) -> None:
+def confine_this_process(writable: str, readable: Iterable[str], limits: Limits, trust: Trust = "confined") -> None:
     """Confine the calling process for good; call it in a fresh, single-threaded child.
 
     Args:
@@ -520,9 +514,7 @@ def _call(target: str, argument: Any) -> dict[str, Any]:
     except BaseException as error:  # the parent wants to know about SystemExit and KeyboardInterrupt too
         text = "".join(traceback.format_exception(error, limit=-20))
         print(text, file=sys.stderr)
-        return {
-            "error": {"type": type(error).__name__, "message": str(error)[:4000], "traceback": text[-8000:]}
-        }
+        return {"error": {"type": type(error).__name__, "message": str(error)[:4000], "traceback": text[-8000:]}}
 
 
 def child_main() -> None:
@@ -570,9 +562,7 @@ _TICK_S = 0.05
 _FOLDER_EVERY_S = 1.0
 # No user packages, no working folder on the path, no bytecode files. As -I, but PYTHONHASHSEED counts.
 _FLAGS = ("-s", "-P", "-B", "-X", "utf8")
-_START = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from agents.confinement import child_main; child_main()"
-)
+_START = "import sys; sys.path.insert(0, sys.argv[1]); from agents.confinement import child_main; child_main()"
 _CONTROL = re.compile(r"[^\n\t\x20-\x7e\xa0-\U0010ffff]")
 
 
@@ -614,9 +604,7 @@ def _status(process_id: int) -> dict[str, int]:
     except OSError:
         return {"now": 0, "peak": 0, "threads": 0}  # it just ended, or this is not Linux
     kib = {
-        name: int(fields[name].split()[0])
-        for name in ("VmRSS", "VmSwap", "HugetlbPages", "VmHWM")
-        if name in fields
+        name: int(fields[name].split()[0]) for name in ("VmRSS", "VmSwap", "HugetlbPages", "VmHWM") if name in fields
     }
     now = 1024 * sum(kib.get(name, 0) for name in ("VmRSS", "VmSwap", "HugetlbPages"))
     return {"now": now, "peak": 1024 * kib.get("VmHWM", 0), "threads": int(fields.get("Threads", "0"))}
@@ -646,9 +634,7 @@ def _folder_excess(folder: str, limits: Limits) -> str | None:
             return f"train/ holds a folder that cannot be read ({error.strerror})"
         if depth > limits.folder_depth:
             return f"train/ is nested deeper than {limits.folder_depth} folders"
-    return (
-        f"train/ holds more than {limits.folder_bytes / MIB:.0f} MiB" if total > limits.folder_bytes else None
-    )
+    return f"train/ holds more than {limits.folder_bytes / MIB:.0f} MiB" if total > limits.folder_bytes else None
 
 
 def _excess(process_id: int, started: float, usage: Mapping[str, int], limits: Limits) -> str | None:
@@ -680,9 +666,7 @@ def _child_environment(train: str, threads: int) -> dict[str, str]:
     return environment
 
 
-def _watch(
-    process: subprocess.Popen[bytes], output: _Output, train: str, limits: Limits
-) -> tuple[str | None, int]:
+def _watch(process: subprocess.Popen[bytes], output: _Output, train: str, limits: Limits) -> tuple[str | None, int]:
     """Wait for the child; return the limit for which it was killed (or None) and its peak resident bytes."""
     started = folder_checked = time.monotonic()
     peak = 0
@@ -795,9 +779,7 @@ def run_confined(
         finally:  # also when the parent is interrupted
             _kill(process)
         output.read()
-    return _outcome(
-        process.returncode, excess, train, result_name, limits, output.text(), peak, started, missing
-    )
+    return _outcome(process.returncode, excess, train, result_name, limits, output.text(), peak, started, missing)
 
 
 def _outcome(
@@ -881,18 +863,12 @@ def open_plain_file(folder: str | Path, name: str, max_bytes: int) -> int:
         if not stat.S_ISREG(found.st_mode):
             raise ConfinementError(f"{name} in {folder} is not a regular file")
         if found.st_nlink != 1:
-            raise ConfinementError(
-                f"{name} in {folder} has {found.st_nlink} names; only files with one are read"
-            )
+            raise ConfinementError(f"{name} in {folder} has {found.st_nlink} names; only files with one are read")
         if found.st_size > max_bytes:
-            raise ConfinementError(
-                f"{name} in {folder} has {found.st_size} bytes; at most {max_bytes} are read"
-            )
+            raise ConfinementError(f"{name} in {folder} has {found.st_size} bytes; at most {max_bytes} are read")
     except OSError as error:
         os.close(descriptor)
-        raise ConfinementError(
-            f"cannot read {name} in {folder}: {error.strerror} (links are not followed)"
-        ) from None
+        raise ConfinementError(f"cannot read {name} in {folder}: {error.strerror} (links are not followed)") from None
     except ConfinementError:
         os.close(descriptor)
         raise
@@ -948,10 +924,6 @@ def read_tensors(folder: str | Path, name: str, max_bytes: int = 256 * MIB) -> d
     for key, value in content.items():
         if not isinstance(key, str) or type(value) not in (torch.Tensor, torch.nn.Parameter):
             raise refuse(f"entry {str(key)[:40]!r} is a {type(value).__name__}")
-        if (
-            value.layout != torch.strided
-            or value.device.type != "cpu"
-            or value.numel() * value.element_size() > size
-        ):
+        if value.layout != torch.strided or value.device.type != "cpu" or value.numel() * value.element_size() > size:
             raise refuse(f"entry {key[:40]!r} is sparse, on another device or larger than its file")
     return {key: value.detach().contiguous() for key, value in content.items()}

@@ -139,9 +139,7 @@ def check_shadowing(root: Path = ROOT) -> list[Check]:
         spec = find_spec(name)
         if spec is None:
             continue
-        folders = (
-            [Path(spec.origin).parent] if spec.origin else map(Path, spec.submodule_search_locations or [])
-        )
+        folders = [Path(spec.origin).parent] if spec.origin else map(Path, spec.submodule_search_locations or [])
         strangers += [f"{name} from {f}" for f in folders if f.resolve() != (root / name).resolve()]
     if strangers:
         fix = "uninstall that package, or leave the folder that holds it and unset PYTHONPATH"
@@ -223,11 +221,7 @@ def check_gl() -> list[Check]:
     library = {"egl": "libegl1 libgl1 libopengl0", "osmesa": "libosmesa6"}
     checks = []
     for name, (fine, line) in results.items():
-        fix = (
-            f"sudo apt-get install {library[name]} (or your system's package of it)"
-            if name in library
-            else SETUP
-        )
+        fix = f"sudo apt-get install {library[name]} (or your system's package of it)" if name in library else SETUP
         status = "ok" if fine else "warn" if any_renders else "fail"
         checks.append(Check(f"gl {name}", status, line, "" if fine else fix))
     return checks
@@ -249,9 +243,7 @@ def check_chromium() -> list[Check]:
     path = next(filter(None, map(shutil.which, names)), None)
     if path:
         return [Check("chromium", "ok", path)]
-    return [
-        Check("chromium", "warn", "not found; only screenshots of pages need it", "apt-get install chromium")
-    ]
+    return [Check("chromium", "warn", "not found; only screenshots of pages need it", "apt-get install chromium")]
 
 
 # --- system ----------------------------------------------------------------------------------------------
@@ -265,9 +257,7 @@ def check_runs(folder: Path) -> list[Check]:
         with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
-        return [
-            Check("runs", "fail", f"cannot write in {nearest}: {error.strerror}", f"chown or chmod {nearest}")
-        ]
+        return [Check("runs", "fail", f"cannot write in {nearest}: {error.strerror}", f"chown or chmod {nearest}")]
     free_gb = shutil.disk_usage(nearest).free / 1e9
     detail = f"{folder} is writable, {free_gb:.1f} GB free"
     if free_gb < 2.0:
@@ -282,9 +272,7 @@ def landlock_abi() -> int:
     """
     if sys.platform != "linux":
         return 0
-    return max(
-        0, ctypes.CDLL(None, use_errno=True).syscall(444, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
-    )
+    return max(0, ctypes.CDLL(None, use_errno=True).syscall(444, None, ctypes.c_size_t(0), ctypes.c_uint32(1)))
 
 
 def has_seccomp_filter() -> bool:

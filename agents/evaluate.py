@@ -1,4 +1,4 @@
-"""Measures a policy on the physics sets: fitness, falls, tracking, energy, slip, smoothness, with intervals over seeds."""
+"""Measures a policy on the physics sets: fitness, falls, tracking, energy, slip, with intervals over seeds."""
 
 import argparse
 import json
@@ -121,8 +121,10 @@ def summarize(task: Task, batches: Sequence[Episodes], mass_kg: float) -> dict[s
     if {"power", "speed"} <= set(task.measures):
         weight = mass_kg * GRAVITY_M_S2
         report["cost_of_transport"] = over_seeds(
-            lambda b: b.measures["power"].mean(keepdims=True).repeat(len(b.fitness))
-            / (weight * max(float(b.measures["speed"].mean()), 1e-6))
+            lambda b: (
+                b.measures["power"].mean(keepdims=True).repeat(len(b.fitness))
+                / (weight * max(float(b.measures["speed"].mean()), 1e-6))
+            )
         )
     return report
 
@@ -192,7 +194,9 @@ def main() -> None:
     """`gantry evaluate RUN`"""
     parser = argparse.ArgumentParser(prog="gantry evaluate", description="Measure a run's policy on the physics sets.")
     parser.add_argument("run", type=Path)
-    parser.add_argument("--sets", default=",".join(physics.SETS[:3]), help="comma-separated, of " + ", ".join(physics.SETS))
+    parser.add_argument(
+        "--sets", default=",".join(physics.SETS[:3]), help="comma-separated, of " + ", ".join(physics.SETS)
+    )
     parser.add_argument("--episodes", type=int, default=256, help="episodes of each seed")
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds")
     parser.add_argument("--threads", type=int, default=0, help="cores; 0 means all")

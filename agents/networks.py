@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -79,15 +80,20 @@ class SymmetricMLP(nn.Module):
     """
 
     def __init__(
-        self, input_mirror: Mirror, hidden: Sequence[int], output_mirror: Mirror | None, outputs: int, gain: float
+        self,
+        input_mirror: Mirror,
+        hidden: Sequence[int],
+        output_mirror: Mirror | None,
+        outputs: int,
+        gain: float,
     ) -> None:
         super().__init__()
         self.input_mirror = MirrorMap(input_mirror)
-        self.half = hidden[0] // 2
+        self.width = hidden[0] // 2
         self.output_mirror = MirrorMap(output_mirror) if output_mirror is not None else nn.Identity()
         half = [size // 2 for size in hidden]
         self.lift = nn.Linear(len(input_mirror), half[0])
-        pairs = list(zip(half, half[1:], strict=False))
+        pairs = list(pairwise(half))
         self.sums = nn.ModuleList(nn.Linear(a, b) for a, b in pairs)
         self.differences = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairs)
         self.head = nn.Linear(half[-1], outputs)
@@ -99,7 +105,7 @@ class SymmetricMLP(nn.Module):
         # lift(mirror x), by mirroring the few weights instead of the many inputs.
         weight = torch.cat([self.lift.weight, self.input_mirror(self.lift.weight)])
         lifted = nn.functional.elu(nn.functional.linear(x, weight, self.lift.bias.repeat(2)))
-        u, v = lifted[:, : self.half], lifted[:, self.half :]
+        u, v = lifted[:, : self.width], lifted[:, self.width :]
         for sums, differences in zip(self.sums, self.differences, strict=True):
             even, odd = sums(0.5 * (u + v)), differences(0.5 * (u - v))
             u, v = nn.functional.elu(even + odd), nn.functional.elu(even - odd)
@@ -119,7 +125,7 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int, gain: float) -> nn.Seq
     """A plain multilayer perceptron with ELU."""
     layers: list[nn.Module] = []
     sizes = [inputs, *hidden]
-    for a, b in zip(sizes, sizes[1:], strict=False):
+    for a, b in pairwise(sizes):
         layers += [nn.Linear(a, b), nn.ELU()]
         _initialize(layers[-2], 2**0.5)
     layers.append(nn.Linear(sizes[-1], outputs))

@@ -118,7 +118,11 @@ class TensorPPO(PPO):
     ) -> None:
         self.environment = env.environment
         self.kl_target, self.adaptive_rate = target_kl, learning_rate
-        self.num_minibatches, self.learning_threads, self.value_clip = num_minibatches, learning_threads, value_clip
+        self.num_minibatches, self.learning_threads, self.value_clip = (
+            num_minibatches,
+            learning_threads,
+            value_clip,
+        )
         self.min_std = min_std
         environment = self.environment
         mirrors = make_mirrors(environment.observation, environment.robot) if symmetry else None
@@ -202,9 +206,7 @@ class TensorPPO(PPO):
             values = policy.value(r.critic_observation.flatten(0, 1)).view_as(r.reward)
             last = policy.value(self._observations[1])
             self.return_scale.update()
-            gain = advantages(
-                r.reward / self.return_scale.scale, values, r.done, last, self.gamma, self.gae_lambda
-            )
+            gain = advantages(r.reward / self.return_scale.scale, values, r.done, last, self.gamma, self.gae_lambda)
         returns, advantage = (gain + values).flatten(), gain.flatten()
         advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
         seen = r.observation.flatten(0, 1), r.critic_observation.flatten(0, 1)
@@ -248,9 +250,7 @@ class TensorPPO(PPO):
         self._follow(float(report[2]))
         return report
 
-    def _loss(
-        self, rows: list[Tensor], old_std: Tensor, total: int
-    ) -> tuple[Tensor, Tensor]:
+    def _loss(self, rows: list[Tensor], old_std: Tensor, total: int) -> tuple[Tensor, Tensor]:
         """These rows' share of the loss over `total` rows, and of what is reported. Inputs are normalized already."""
         observation, critic, action, old_mean, old_log_prob, returns, advantage, old_value = rows
         policy, clip = self.policy, float(self.clip_range(1.0))  # type: ignore[operator]

@@ -83,9 +83,7 @@ _MATH = _names(
 FUNCTIONS = (
     frozenset(f"torch.{name}" for name in _TORCH)
     | frozenset(f"torch.nn.functional.{name}" for name in _FUNCTIONAL)
-    | frozenset(
-        {"torch.linalg.norm", "torch.linalg.vector_norm", "torch.linalg.cross", "torch.linalg.vecdot"}
-    )
+    | frozenset({"torch.linalg.norm", "torch.linalg.vector_norm", "torch.linalg.cross", "torch.linalg.vecdot"})
     | frozenset(f"math.{name}" for name in _MATH)
 )
 CONSTANTS = frozenset(
@@ -116,16 +114,13 @@ KEYWORDS = _names(
     "stable start step steps tensors threshold unbiased value values weight x1 x2"
 )
 BUILTINS = _names(
-    "abs all any bool dict enumerate float int len list max min pow range reversed round sorted str sum "
-    "tuple zip"
+    "abs all any bool dict enumerate float int len list max min pow range reversed round sorted str sum tuple zip"
 )
 _BUILTIN_KEYWORDS = _names("default ndigits start strict")
 #: Builtins that may also be passed as a value: `x.to(float)`.
 _TYPES = _names("bool float int")
 #: Packages whose import lines are dropped because only annotations use them.
-_ANNOTATION_PACKAGES = _names(
-    "__future__ abc collections dataclasses typing typing_extensions jaxtyping torchtyping"
-)
+_ANNOTATION_PACKAGES = _names("__future__ abc collections dataclasses typing typing_extensions jaxtyping torchtyping")
 _GENERIC_TYPES = _names("Dict dict List list Mapping Optional Tuple tuple Union Callable")
 _NAMESPACES = _names("torch torch.nn torch.nn.functional torch.linalg math")
 #: Shown when something of the kind is refused.
@@ -232,9 +227,7 @@ def _without_prose(text: str) -> str:
 
 
 def _is_only_definitions(block: str) -> bool:
-    return all(
-        not line.strip() or line[0] in " \t" or _TOP_LEVEL_CODE.match(line) for line in block.split("\n")
-    )
+    return all(not line.strip() or line[0] in " \t" or _TOP_LEVEL_CODE.match(line) for line in block.split("\n"))
 
 
 def _defined(block: str) -> set[str]:
@@ -258,9 +251,7 @@ def extract(answer: str) -> str:
     if not mains:
         source = _without_prose(text)
         if not source:
-            raise RewardCodeError(
-                "the answer has no code block that defines `def reward(s):`; write one, in ```python"
-            )
+            raise RewardCodeError("the answer has no code block that defines `def reward(s):`; write one, in ```python")
         return source + "\n"
     main = mains[-1]
     chosen, used = {main}, set(_WORD.findall(blocks[main]))
@@ -298,9 +289,7 @@ def _did_you_mean(name: str, known: Iterable[str]) -> str:
 def _parse(source: str) -> ast.Module:
     """Parse within limits of size and depth."""
     if len(source) > MAX_SOURCE_CHARACTERS:
-        raise RewardCodeError(
-            f"the code has {len(source)} characters; at most {MAX_SOURCE_CHARACTERS} are allowed"
-        )
+        raise RewardCodeError(f"the code has {len(source)} characters; at most {MAX_SOURCE_CHARACTERS} are allowed")
     try:
         tree = ast.parse(source)
     except SyntaxError as error:
@@ -308,9 +297,7 @@ def _parse(source: str) -> ast.Module:
             [Problem(error.lineno, (error.text or "").strip()[:120], f"syntax error: {error.msg}")]
         ) from None
     except (ValueError, RecursionError, MemoryError, OverflowError) as error:
-        raise RewardCodeError(
-            f"the code cannot be parsed: {type(error).__name__}: {str(error)[:200]}"
-        ) from None
+        raise RewardCodeError(f"the code cannot be parsed: {type(error).__name__}: {str(error)[:200]}") from None
     waiting: list[tuple[ast.AST, int]] = [(tree, 0)]
     count = 0
     while waiting:  # not recursive: the depth is what is being measured
@@ -318,9 +305,7 @@ def _parse(source: str) -> ast.Module:
         count += 1
         if depth > MAX_SYNTAX_DEPTH or count > MAX_SYNTAX_NODES:
             what = f"nested deeper than {MAX_SYNTAX_DEPTH} levels" if depth > MAX_SYNTAX_DEPTH else "too long"
-            raise RewardCodeError(
-                [Problem(getattr(node, "lineno", None), "", f"the code is {what}; split it up")]
-            )
+            raise RewardCodeError([Problem(getattr(node, "lineno", None), "", f"the code is {what}; split it up")])
         waiting += [(child, depth + 1) for child in ast.iter_child_nodes(node)]
     return tree
 
@@ -356,18 +341,14 @@ def _is_word(key: ast.expr) -> bool:
     it is left out, whatever a version of torch makes of it.
     """
     parts = key.values if isinstance(key, ast.JoinedStr) else [key]
-    return any(
-        isinstance(part, ast.Constant) and isinstance(part.value, str) and part.value for part in parts
-    )
+    return any(isinstance(part, ast.Constant) and isinstance(part.value, str) and part.value for part in parts)
 
 
 def _scope(body: Sequence[ast.stmt], arguments: ast.arguments | None = None) -> dict[str, bool]:
     """Names bound here, True for those bound to new dicts only: setting their entries touches no tensor."""
     bound: dict[str, bool] = {}
     if arguments is not None:
-        bound |= {
-            item.arg: False for item in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
-        }
+        bound |= {item.arg: False for item in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
     for statement in _own_statements(body):
         targets: list[ast.expr] = []
         if isinstance(statement, ast.Assign):
@@ -519,9 +500,7 @@ class _Checker:
 
     def _is_dropped_at_top(self, node: ast.stmt) -> bool:
         """`if __name__ == "__main__":`, `if TYPE_CHECKING:`, names of types, a sketch of the State class."""
-        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(
-            node.value, ast.Subscript | ast.Attribute
-        ):
+        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Subscript | ast.Attribute):
             whole = node.value.value if isinstance(node.value, ast.Subscript) else node.value
             is_generic = isinstance(whole, ast.Name) and whole.id in _GENERIC_TYPES - self.variables
             return is_generic or (isinstance(whole, ast.Attribute) and self._path(whole) == "torch.Tensor")
@@ -550,9 +529,7 @@ class _Checker:
                 "torch.Tensor",
                 "torch.no_grad",
             }:
-                raise _Refusal(
-                    node, f"`from {node.module} import {name}` is not allowed; {_ADVICE['Import']}"
-                )
+                raise _Refusal(node, f"`from {node.module} import {name}` is not allowed; {_ADVICE['Import']}")
         return []
 
     def _arguments(self, node: ast.arguments) -> ast.arguments:
@@ -698,9 +675,7 @@ class _Checker:
     def visit_With(self, node: ast.With) -> list[ast.stmt]:
         for item in node.items:
             call = item.context_expr
-            plain = (
-                isinstance(call, ast.Call) and not call.args and not call.keywords and not item.optional_vars
-            )
+            plain = isinstance(call, ast.Call) and not call.args and not call.keywords and not item.optional_vars
             path = self._path(call.func) if plain and isinstance(call, ast.Call) else None
             if path not in ("torch.no_grad", "torch.inference_mode"):
                 raise _Refusal(node, "only `with torch.no_grad():` is allowed")
@@ -716,11 +691,7 @@ class _Checker:
             values = [self._integer(argument) for argument in node.args]
             known = [value for value in values if value is not None]
             if len(known) == len(values) and not (len(known) == 3 and known[2] == 0):
-                return (
-                    min(len(range(*known)), MAX_INTEGER)
-                    if max(map(abs, known)) < MAX_INTEGER
-                    else MAX_INTEGER
-                )
+                return min(len(range(*known)), MAX_INTEGER) if max(map(abs, known)) < MAX_INTEGER else MAX_INTEGER
         if node.func.id in ("enumerate", "reversed", "list", "tuple", "zip", "sorted") and node.args:
             bounds = [bound for bound in map(self._bound, node.args) if bound is not None]
             return min(bounds) if bounds else None
@@ -754,9 +725,7 @@ class _Checker:
         value = node.value
         if isinstance(value, str):
             if len(value) > MAX_STRING_CHARACTERS:
-                raise _Refusal(
-                    node, f"strings longer than {MAX_STRING_CHARACTERS} characters are not allowed"
-                )
+                raise _Refusal(node, f"strings longer than {MAX_STRING_CHARACTERS} characters are not allowed")
         elif isinstance(value, bytes | complex):
             raise _Refusal(node, f"{type(value).__name__} constants are not allowed")
         elif type(value) is int and abs(value) > MAX_INTEGER:
@@ -819,9 +788,7 @@ class _Checker:
     @staticmethod
     def _unknown_path(path: str) -> str:
         module = path.rsplit(".", 1)[0]
-        known = sorted(
-            name.removeprefix("torch.") for name in FUNCTIONS if name.startswith(path.split(".")[0] + ".")
-        )
+        known = sorted(name.removeprefix("torch.") for name in FUNCTIONS if name.startswith(path.split(".")[0] + "."))
         if path.startswith("torch.rand"):
             return f"`{path}` is not allowed: a reward gives the same answer for the same state"
         return (
@@ -839,9 +806,7 @@ class _Checker:
                 )
             if allowed is not None and keyword.arg not in allowed:
                 hint = _did_you_mean(keyword.arg, allowed)
-                raise _Refusal(
-                    keyword, f"`{keyword.arg}=` is not allowed; {hint}allowed: {' '.join(sorted(allowed))}"
-                )
+                raise _Refusal(keyword, f"`{keyword.arg}=` is not allowed; {hint}allowed: {' '.join(sorted(allowed))}")
             keyword.arg = self._name(keyword, keyword.arg)
             keyword.value = self.visit(keyword.value)
         return keywords
@@ -877,9 +842,7 @@ class _Checker:
         if name in self.variables:
             raise _Refusal(function, f"`{name}` is a variable here and cannot be called; rename it")
         if name in ("getattr", "hasattr", "setattr", "vars"):
-            raise _Refusal(
-                function, f"`{name}` is not allowed; the state's fields: {' '.join(sorted(self.fields))}"
-            )
+            raise _Refusal(function, f"`{name}` is not allowed; the state's fields: {' '.join(sorted(self.fields))}")
         known = self.functions | BUILTINS
         raise _Refusal(
             function,
@@ -908,9 +871,7 @@ class _Checker:
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.BinOp:
         for side in (node.left, node.right):
-            text = isinstance(side, ast.JoinedStr) or (
-                isinstance(side, ast.Constant) and isinstance(side.value, str)
-            )
+            text = isinstance(side, ast.JoinedStr) or (isinstance(side, ast.Constant) and isinstance(side.value, str))
             if text and not isinstance(node.op, ast.Add):
                 raise _Refusal(node, "formatting and repeating strings is not allowed")
         if isinstance(node.op, ast.Pow | ast.LShift) and (self._integer(node.right) or 0) > 64:
@@ -965,11 +926,7 @@ class _Checker:
 
     def visit_Dict(self, node: ast.Dict) -> ast.Dict:
         for key in node.keys:
-            if (
-                isinstance(key, ast.Constant)
-                and isinstance(key.value, str)
-                and not COMPONENT_NAME.fullmatch(key.value)
-            ):
+            if isinstance(key, ast.Constant) and isinstance(key.value, str) and not COMPONENT_NAME.fullmatch(key.value):
                 raise _Refusal(key, _bad_component_name(key.value))
         node.keys = [key and self.visit(key) for key in node.keys]
         node.values = [self.visit(value) for value in node.values]
@@ -1025,9 +982,7 @@ class _Checker:
                 return
             for called, node in self.calls.get(name, {}).items():
                 if called in (*path, name):
-                    raise _Refusal(
-                        node, f"`{called}` calls itself (over {' -> '.join((*path, name))}); use a loop"
-                    )
+                    raise _Refusal(node, f"`{called}` calls itself (over {' -> '.join((*path, name))}); use a loop")
                 follow(called, (*path, name))
             finished.add(name)
 
@@ -1184,9 +1139,7 @@ class Reward:
         result = self._function(state)
         if not isinstance(result, dict) or not result:
             what = "an empty dict" if isinstance(result, dict) else f"a {type(result).__name__}"
-            raise RewardCodeError(
-                f"`reward` returned {what}; return a dict of components, each a tensor (N,)"
-            )
+            raise RewardCodeError(f"`reward` returned {what}; return a dict of components, each a tensor (N,)")
         if (names := tuple(result)) != self._names:
             self._check_names(names)
         length = None
@@ -1197,9 +1150,7 @@ class Reward:
                     "torch.full_like(x, value) with any (N,) field x"
                 )
             if value.ndim != 1 or (length is not None and len(value) != length):
-                hint = (
-                    "; reduce over joints or feet with .sum(dim=-1) or .squeeze(-1)" if value.ndim > 1 else ""
-                )
+                hint = "; reduce over joints or feet with .sum(dim=-1) or .squeeze(-1)" if value.ndim > 1 else ""
                 raise RewardCodeError(f"component {name!r} has shape {tuple(value.shape)}, not (N,){hint}")
             length = len(value)
             if value.is_complex():
@@ -1263,9 +1214,7 @@ def _runtime_error(error: Exception, source: str) -> RewardCodeError:
 
 def _default_state(fields: Mapping[str, Tensor]) -> SimpleNamespace:
     """Fields as attributes; 0-dimensional tensors (constants of the robot or task) as plain numbers."""
-    return SimpleNamespace(
-        **{name: value.item() if value.ndim == 0 else value for name, value in fields.items()}
-    )
+    return SimpleNamespace(**{name: value.item() if value.ndim == 0 else value for name, value in fields.items()})
 
 
 def _at_batch_size(recorded: Mapping[str, Tensor], constants: frozenset[str], size: int) -> dict[str, Tensor]:
@@ -1333,15 +1282,12 @@ def dry_run(
             raise _runtime_error(error, source) from None
         _require_good_components(first, second, size)
         for name, (version, value) in before.items():
-            if fields[name]._version != version or not torch.equal(
-                fields[name].nan_to_num(), value.nan_to_num()
-            ):
+            if fields[name]._version != version or not torch.equal(fields[name].nan_to_num(), value.nan_to_num()):
                 raise RewardCodeError(f"the reward changed the state's `{name}`; compute new tensors instead")
         results[size] = first
     if call_s > max_call_s:
         raise RewardCodeError(
-            f"one call at {max(results)} simulations takes {call_s:.2f} s of processor time; "
-            f"at most {max_call_s:g} s"
+            f"one call at {max(results)} simulations takes {call_s:.2f} s of processor time; at most {max_call_s:g} s"
         )
     return _summary(results, rows, call_s)
 
@@ -1362,9 +1308,7 @@ def _require_good_components(first: Mapping[str, Tensor], second: Mapping[str, T
                 "guard divisions, logarithms and roots with torch.clamp(x, min=1e-6)"
             )
         if name not in second or not torch.equal(value, second[name]):
-            raise RewardCodeError(
-                f"component {name!r} differs between two calls with the same state; keep no memory"
-            )
+            raise RewardCodeError(f"component {name!r} differs between two calls with the same state; keep no memory")
 
 
 def _summary(results: Mapping[int, Mapping[str, Tensor]], rows: int, call_s: float) -> dict[str, Any]:

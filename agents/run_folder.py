@@ -13,10 +13,21 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from configs.errors import UserError
 
 FORMAT = 1
-_PACKAGES = ("gantry-lab", "mujoco", "mjbatch", "torch", "stable-baselines3", "gymnasium", "numpy", "hydra-core")
+_PACKAGES = (
+    "gantry-lab",
+    "mujoco",
+    "mjbatch",
+    "torch",
+    "stable-baselines3",
+    "gymnasium",
+    "numpy",
+    "hydra-core",
+)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -56,6 +67,17 @@ def read_json(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no JSON object")
+    return content
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """A run's resolved configuration. Raises UserError where the file is missing or damaged."""
+    try:
+        content = yaml.safe_load((run / "config.yaml").read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{run / 'config.yaml'} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict) or "task" not in content:
+        raise UserError(f"{run / 'config.yaml'} holds no configuration of a run")
     return content
 
 

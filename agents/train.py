@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import torch
 import yaml
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
@@ -45,7 +45,9 @@ def resolve_ranges(choice: Any, task: Task) -> dict[str, tuple[float, float]]:
     if isinstance(choice, str):
         path = Path(choice)
         if not path.is_file():
-            raise UserError(f"randomization {choice!r} is no file; valid: task, none, a YAML file, or {{term: [low, high]}}")
+            raise UserError(
+                f"randomization {choice!r} is no file; valid: task, none, a YAML file, or {{term: [low, high]}}"
+            )
         try:
             choice = yaml.safe_load(path.read_text())
         except yaml.YAMLError as error:
@@ -61,8 +63,11 @@ def count_threads(configured: int) -> int:
         return configured
     if configured < 0:
         raise UserError(f"threads={configured}; valid: 0 (all cores) or a positive number")
-    parallel = HydraConfig.initialized() and HydraConfig.get().mode is not None and (
-        HydraConfig.get().mode.name == "MULTIRUN" and "BasicLauncher" not in HydraConfig.get().launcher._target_
+    hydra_config = HydraConfig.get() if HydraConfig.initialized() else None
+    parallel = (
+        hydra_config is not None
+        and hydra_config.mode == RunMode.MULTIRUN
+        and "BasicLauncher" not in hydra_config.launcher._target_
     )
     return 1 if parallel else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -88,86 +93,7 @@ class Training:
         self.iteration, self.seconds = 0, 0.0
         self._callback = _NoCallback()
         self._callback.init_callback(self.ppo)
-        self._fitness, self._measured, self._falls, self._steps = 0.0, dict.fromkeys(self.task.measures, 0.0), 0, 0
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.run / checkpoint.CHECKPOINT
-
-    def save(self) -> None:
-        checkpoint.save(self.checkpoint, self.ppo, {"iteration": self.iteration, "seconds": self.seconds})
-
-    def resume(self) -> None:
-        """Continues from the run's checkpoint; what was logged after it is cut off, for it happens again."""
-        if not self.checkpoint.is_file():
-            return
-        extra = checkpoint.restore(self.checkpoint, self.ppo)
-        self.iteration, self.seconds = extra["iteration"], extra["seconds"]
-        log = self.run / "progress.jsonl"
-        lines = log.read_text().splitlines() if log.is_file() else []
-        kept = [line for line in lines if _iteration(line) <= self.iteration]
-        run_folder.write_atomically(log, "".join(f"{line}\n" for line in kept))
-
-    def learn(self, progress: Progress) -> None:
-        """Trains until the configured number of steps. KeyboardInterrupt leaves a checkpoint of the last iteration."""
-        writer = TensorBoardOutputFormat(str(self.run))
-        logger = Logger(str(self.run), [writer])
-        self.ppo.set_logger(logger)
-        self.environment.on_measured = self._measure
-        saved_at = time.monotonic()
-        log = (self.run / "progress.jsonl").open("a", encoding="utf-8")
-        try:
-            while self.ppo.num_timesteps < self.config["env_steps"]:
-                began = time.perf_counter()
-                self.ppo.collect_rollouts(self.ppo.get_env(), self._callback, self.ppo.rollout_buffer, self.ppo.n_steps)  # type: ignore[arg-type]
-                self.ppo.train()
-                self.iteration += 1
-                took = time.perf_counter() - began
-                self.seconds += took
-                entry = self._entry(took)
-                log.write(json.dumps(entry) + "\n")
-                log.flush()
-                for name in ("reward", "fitness", "falls_per_minute", "env_steps_per_s"):
-                    logger.record(f"rollout/{name}", entry[name])
-                for group in ("components", "measures"):
-                    for name, value in entry[group].items():
-                        logger.record(f"{group}/{name}", value)
-                logger.dump(self.ppo.num_timesteps)
-                progress.update(entry)
-                if time.monotonic() - saved_at > self.config["checkpoint_every_s"]:
-                    self.save()
-                    saved_at = time.monotonic()
-        finally:
-            log.close()
-            writer.close()
-            self.environment.on_measured = None
-        self.save()
-
-    def _measure(self) -> None:
-        s = self.environment.state
-        self._fitness += float(self.task.fitness_rate(s).mean())
-        for name, function in self.task.measures.items():
-            self._measured[name] += float(function(s).mean())
-        self._falls += int(s.terminated.sum())
-        self._steps += 1
-
-    def _entry(self, took_s: float) -> dict[str, Any]:
-        """One line of progress.jsonl, from what was counted since the last."""
-        simulated = self._steps * self.environment.num_envs
-        values = self.ppo.logger.name_to_value
-        entry = {
-            "iteration": self.iteration,
-            "env_steps": self.ppo.num_timesteps,
-            "seconds": round(self.seconds, 3),
-            "env_steps_per_s": round(simulated / took_s, 1),
-            "reward": float(self.ppo.rollout.reward.mean()),
-            "components": {n: float(v) / self._steps for n, v in self.ppo.component_sums.items()},
-            "fitness": self._fitness / self._steps,
-            "falls_per_minute": self._falls / (simulated * self.environment.dt / 60.0),
-            "measures": {n: v / self._steps for n, v in self._measured.items()},
-            "train": {n.removeprefix("train/"): float(v) for n, v in values.items() if n.startswith("train/")},
-        }
-        self._fitness, self._measured, self._falls, self._steps = 0.0, dict.fromkeys(self._measured, 0.0), 0, 0
+        self._falls, self._steps = 0, 0
         return entry
 
 
@@ -183,8 +109,7 @@ def prepare(config: dict[str, Any]) -> tuple[Path, Training]:
     resume = config.pop("resume")
     if resume:
         run = _find_unfinished(config) if resume is True else run_folder.require(Path(resume), "config.yaml")
-        kept = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"), resolve=True)
-        assert isinstance(kept, dict)
+        kept = run_folder.read_config(run)
         ranges = yaml.safe_load((run / "randomization.yaml").read_text()) or {}
         training = Training(kept, run, run / "reward.py", randomization.validate(ranges))
         training.resume()
@@ -218,7 +143,7 @@ def _find_unfinished(config: Mapping[str, Any]) -> Path:
     for run in sorted(folder.glob("*/"), reverse=True):
         if not (run / "config.yaml").is_file() or not (run / "run.json").is_file():
             continue
-        same = OmegaConf.to_container(OmegaConf.load(run / "config.yaml")) == json.loads(json.dumps(wanted))
+        same = run_folder.read_config(run) == json.loads(json.dumps(wanted))
         if same and run_folder.read_json(run / "run.json").get("state") != "finished":
             return run
     raise UserError(f"no unfinished run with this configuration below {folder}; leave resume out to start one")
@@ -229,7 +154,7 @@ def train(config: dict[str, Any]) -> Path:
     if config["video"] and not config["resume"]:
         from envs import gl
 
-        gl.require()  # a machine that cannot draw should say so before the training, not after
+        gl.back_end()  # a machine that cannot draw should say so before the training, not after
     run, training = prepare(config)
     settings = training.config
     record = run_folder.RunRecord.begin(run, "train", training.task.name, settings["name"], training.threads)

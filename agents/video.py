@@ -83,9 +83,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--simulations", type=int, help="how many to show side by side (%(default)s)")
     made.add_argument("--camera", help="a camera of the robot's MJCF (%(default)s)")
     made.add_argument("--output", type=Path, help="the file (default: RUN/video.mp4)")
-    made.set_defaults(
-        **{p.name: p.default for p in inspect.signature(film).parameters.values() if p.name != "run"}
-    )
+    made.set_defaults(**{p.name: p.default for p in inspect.signature(film).parameters.values() if p.name != "run"})
     return made
 
 

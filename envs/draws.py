@@ -37,7 +37,9 @@ def row_keys(key: np.uint64, *counters: np.ndarray) -> np.ndarray:
 def element_keys(name: str, size: int) -> np.ndarray:
     """(size,) 64-bit keys of the elements of a named draw, for `uniform_elements`."""
     with np.errstate(over="ignore"):
-        return _mix64((np.arange(size, dtype=np.uint64) + np.uint64(1)) * _GOLDEN ^ np.uint64(zlib.crc32(name.encode())))
+        return _mix64(
+            (np.arange(size, dtype=np.uint64) + np.uint64(1)) * _GOLDEN ^ np.uint64(zlib.crc32(name.encode()))
+        )
 
 
 def uniform_elements(key: np.uint64, elements: np.ndarray, *counters: np.ndarray) -> np.ndarray:

@@ -151,7 +151,7 @@ class Environment:
         for name in _REMEMBERED:
             arrays[f"state/{name}"] = getattr(self.state, name).numpy()
         arrays |= {"rows": self.sim.rows, "packed": self._packed.numpy(), "history": self.sensing.history.numpy(),
-                   "error": self.sensing.error.numpy(), "diverged": np.array(self.diverged_count)}  # fmt: skip
+                   "error": self.sensing.error.numpy(), "scalars": self.randomizer.scalars, "diverged": np.array(self.diverged_count)}  # fmt: skip
         return arrays
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -170,6 +170,7 @@ class Environment:
         for name in _REMEMBERED:
             setattr(self.state, name, torch.tensor(arrays[f"state/{name}"]))
         self.state.command = self.episodes.command
+        self.randomizer.scalars[:] = arrays["scalars"]
         self.sensing.history = torch.tensor(arrays["history"])
         self.sensing.error = torch.tensor(arrays["error"])
         self.diverged_count = int(arrays["diverged"])
@@ -262,7 +263,10 @@ class Environment:
 
     def _set_limits(self) -> None:
         robot, model = self.robot, self.sim.model
-        ranges, limited = model.jnt_range[self.sim.joint_ids], model.jnt_limited[self.sim.joint_ids].astype(bool)
+        ranges, limited = (
+            model.jnt_range[self.sim.joint_ids],
+            model.jnt_limited[self.sim.joint_ids].astype(bool),
+        )
         middle, half = ranges.mean(1), np.diff(ranges)[:, 0] / 2 * robot.soft_limit
         self.joint_lower = torch.tensor(np.where(limited, middle - half, -1e6), dtype=torch.float32)
         self.joint_upper = torch.tensor(np.where(limited, middle + half, 1e6), dtype=torch.float32)

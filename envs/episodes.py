@@ -95,7 +95,12 @@ class Episodes:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The live arrays that hold where each episode stands."""
-        arrays = {"episode": self.episode, "step": self.step, "commands": self._commands, "command": self.command.numpy()}
+        arrays: dict[str, np.ndarray] = {
+            "episode": self.episode,
+            "step": self.step,
+            "commands": self._commands,
+            "command": self.command.numpy(),
+        }
         if self._push_steps.shape[1]:
             arrays |= {"push_steps": self._push_steps, "push_velocity": self._push_velocity,
                        "next_push": self._next_push, "pushed": self._pushed}  # fmt: skip

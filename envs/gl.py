@@ -66,7 +66,7 @@ def candidates() -> tuple[str, ...]:
 
 
 def trial(back_end: str, timeout_s: float = 60.0) -> str:
-    """Draws a small picture through a back end in a child process. Returns "" if that worked, else why not."""
+    """Draws a small picture through a back end in a child process. Returns "" if it worked, else why not."""
     other = os.environ.get("PYOPENGL_PLATFORM", back_end).lower()
     if back_end in _LIBRARIES and other != back_end:
         return f"PYOPENGL_PLATFORM is set to {other}"
@@ -84,9 +84,7 @@ def trial(back_end: str, timeout_s: float = 60.0) -> str:
     if done.returncode == 0:
         return ""
     if back_end in _LIBRARIES and find_library(_LIBRARIES[back_end]) is None:
-        return (
-            f"the system library lib{_LIBRARIES[back_end]} is missing"  # PyOpenGL's own error does not say so
-        )
+        return f"the system library lib{_LIBRARIES[back_end]} is missing"  # PyOpenGL's own error does not say so
     lines = done.stderr.strip().splitlines()
     return lines[-1].strip() if lines else f"it ends with exit code {done.returncode}"
 
@@ -107,9 +105,7 @@ def back_end() -> str:
         return "glfw"
     if wished:
         if wished not in candidates():
-            raise UserError(
-                f"MUJOCO_GL={wished} is no back end here; unset it, or set it to one of {_listed()}"
-            )
+            raise UserError(f"MUJOCO_GL={wished} is no back end here; unset it, or set it to one of {_listed()}")
         reason = trial(wished)
         if reason:
             raise UserError(

@@ -88,10 +88,7 @@ class LegKinematics:
             s, c, rate, axis, offset = sines[k], cosines[k], rates[k], self._axes[k], self._offsets[k]
             p = _turn(p, axis, s, c)
             spin = _spin(p, axis, rate)
-            if v is None:
-                v = spin
-            else:
-                v = [a + b for a, b in zip(_turn(v, axis, s, c), spin, strict=True)]
+            v = spin if v is None else [a + b for a, b in zip(_turn(v, axis, s, c), spin, strict=True)]
             p = [a + b for a, b in zip(p, offset, strict=True)]
         assert v is not None
         return p, v

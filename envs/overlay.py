@@ -20,8 +20,6 @@ WANTED, MEASURED = (255, 184, 56), (84, 214, 232)
 RED, SLATE = (206, 48, 44), (44, 62, 88)
 
 _PANEL, _PANEL_ALPHA = (16, 21, 31), 178
-MAX_LINES = 9
-"""Of the physics panel."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Quantity:
 
 
 def quantities(environment: Environment, i: int) -> list[Quantity]:
-    """What simulation i is asked to do and what it does: a walker's velocities, else joints if they are few."""
+    """What simulation i is asked to do and what it does: a walker's velocities, else joints if few."""
     s, task, robot = environment.state, environment.task, environment.robot
     if walks(environment):
         assert task.command is not None
@@ -124,7 +122,7 @@ class Overlay:
     def __init__(self, environment: Environment, width: int, height: int, physics: str = "") -> None:
         self.environment, self.width, self.height, self.physics = environment, width, height, physics
         self._panels_above = environment.sim.floating
-        self._unit = max(0.8, min(height, width * 3 / 4) / 480)
+        self._unit = max(0.7, min(height, width * 3 / 4) / 480)
         self._shown: dict[int, np.ndarray] = {}
         self._lines: dict[int, tuple[int, list[tuple[str, str]]]] = {}
 
@@ -132,9 +130,7 @@ class Overlay:
         """Pixels for a size given for a picture 480 pixels high."""
         return round(size * self._unit)
 
-    def draw(
-        self, frame: np.ndarray, i: int, *, elapsed_s: float | None, mark: tuple[str, Color] | None
-    ) -> np.ndarray:
+    def draw(self, frame: np.ndarray, i: int, *, elapsed_s: float | None, mark: tuple[str, Color] | None) -> np.ndarray:
         """A copy of frame (H, W, 3) of simulation i, written on.
 
         elapsed_s is the time since its last frame, None when it was restarted since.
@@ -208,7 +204,8 @@ class Overlay:
         px, width, pitch = self.px, self.px(200), self.px(17)
         if left + 2 * margin + width > self.width:
             return
-        lines = self._physics_of(i)[:MAX_LINES]
+        # Not below the robot's back: nine lines at 480 pixels.
+        lines = self._physics_of(i)[: max(2, (2 * self.height // 5 - px(36)) // pitch)]
         x, height = self.width - margin - width, px(34) + (len(lines) * pitch + px(4) if lines else 0)
         top = self._top(height, margin)
         paste_card(picture, x, top, width, height, _PANEL, _PANEL_ALPHA, px(7))
@@ -251,9 +248,7 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(max(size, 8))
 
 
-def text(
-    draw: ImageDraw.ImageDraw, at: tuple[int, int], content: str, size: int, color: Color, anchor: str
-) -> None:
+def text(draw: ImageDraw.ImageDraw, at: tuple[int, int], content: str, size: int, color: Color, anchor: str) -> None:
     draw.text(at, content, font=font(size), fill=color, anchor=anchor)
 
 

@@ -24,6 +24,7 @@ Ranges = Mapping[str, tuple[float, float]]
 
 # Positions in MuJoCo's gainprm of a dcmotor (engine_forward.c, dcmotorVoltage).
 _RESISTANCE, _KP, _KD = 0, 4, 6
+_LUGRE = slice(3, 5)  # sliding and static friction, in its biasprm
 
 
 class Fields:
@@ -61,6 +62,10 @@ class Fields:
 Write = Callable[[Fields, np.ndarray, np.ndarray], None]
 
 
+def _one(f: Fields) -> int:
+    return 1
+
+
 @dataclass(frozen=True)
 class Term:
     """One physical quantity that may differ between the simulation and the real robot."""
@@ -74,7 +79,7 @@ class Term:
     neutral: float
     """The value that leaves the model as it is."""
     when: Literal["reset", "step", "push"] = "reset"
-    size: Callable[[Fields], int] = lambda f: 1
+    size: Callable[[Fields], int] = _one
     fields: tuple[str, ...] = ()
     """MuJoCo model fields that it writes."""
     write: Write | None = None
@@ -153,8 +158,13 @@ def _scale_dofs(field: str) -> Write:
     return write
 
 
-def _add_dofs(field: str) -> Write:
-    def write(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
+def _scale_friction(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
+    f["dof_frictionloss"][ids[:, None], f.dofs] *= value
+    # Joints that stick have their friction in the motor instead (scene.py, stiction).
+    f["actuator_biasprm"][ids, :, _LUGRE] *= value[:, f.robot.driven_index, None]
+
+
+def write(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
         f[field][ids[:, None], f.dofs] += value
 
     return write
@@ -213,7 +223,7 @@ TERMS: dict[str, Term] = {
         size=_motors, fields=("actuator_gainprm",), write=_scale_gain(_KD)),
     "joint_friction": Term(
         "dry friction of each joint", "scale", "", (0.0, 10.0), 1.0,
-        size=_joints, fields=("dof_frictionloss",), write=_scale_dofs("dof_frictionloss")),
+        size=_joints, fields=("dof_frictionloss", "actuator_biasprm"), write=_scale_friction),
     "joint_damping": Term(
         "viscous damping of each joint", "scale", "", (0.0, 10.0), 1.0,
         size=_joints, fields=("dof_damping",), write=_scale_dofs("dof_damping")),
@@ -257,6 +267,10 @@ def _add_stiffness(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
     f["jnt_stiffness"][ids[:, None], f.sim.joint_ids] += value
 
 
+SCALARS = tuple(name for name, term in TERMS.items() if term.when == "reset" and term.size is _one)
+"""The terms that are one number an episode, such as friction; a critic may see them."""
+
+
 def validate(ranges: Mapping[str, object]) -> dict[str, tuple[float, float]]:
     """The ranges as pairs of floats. Raises UserError for an unknown term or a range that makes no sense."""
     checked: dict[str, tuple[float, float]] = {}
@@ -293,7 +307,9 @@ class Randomizer:
         self._row_key = draws.stream(seed, "randomization")
         at_reset = [(name, term) for name, term in TERMS.items() if name in self.ranges and term.when == "reset"]
         self._at_reset: list[tuple[str, Term, slice]] = []
-        elements, low, span = [], [], []
+        elements: list[np.ndarray] = []
+        low: list[float] = []
+        span: list[float] = []
         for name, term in at_reset:
             self.fields.use(term.fields)
             size = term.size(self.fields)
@@ -306,6 +322,12 @@ class Randomizer:
         self._elements = np.concatenate(elements) if elements else np.zeros(0, dtype=np.uint64)
         self._low, self._span = np.array(low), np.array(span)
         self.needs_constants = any(term.derived_constants for _, term in at_reset)
+
+        scalars = {name: part.start for name, _, part in self._at_reset if name in SCALARS}
+        self._scalar_columns = list(scalars.values())
+        self._scalar_places = [SCALARS.index(name) for name in scalars]
+        self.scalars = np.zeros((sim.num_sims, len(SCALARS)), dtype=np.float32)
+        """(N, len(SCALARS)) each episode's draws, -1 to 1 across their range; 0 for terms that are not drawn."""
 
     @property
     def values(self) -> dict[str, np.ndarray]:
@@ -328,6 +350,10 @@ class Randomizer:
                 self.fields.values[name][ids] = drawn[:, part]
             else:
                 term.write(self.fields, ids, drawn[:, part])
+        if self._scalar_columns:
+            middle, half = self._low + self._span / 2, np.maximum(self._span / 2, 1e-9)
+            across = ((drawn - middle) / half)[:, self._scalar_columns]
+            self.scalars[ids[:, None], self._scalar_places] = across
         if self.needs_constants:
             self._sim.set_const(ids)
 

@@ -22,7 +22,7 @@ from envs.overlay import MEASURED, RED, SLATE, WANTED, Color, Overlay, walks
 Act = Callable[[Tensor], Tensor]
 """Observations (N, size) to actions (N, A)."""
 
-SIZES = (160, 4096)
+SIZES = (64, 4096)
 """[pixel] the least and the greatest width and height."""
 
 _COLLISION_GROUP = 3
@@ -88,6 +88,7 @@ class Renderer:
         self._option.sitegroup[:] = 0
         self._area = mujoco.MjrRect(0, 0, width, height)
         self._scene = mujoco.MjvScene(self._model, maxgeom=2000)
+        self._scene.flags[mujoco.mjtRndFlag.mjRND_FOG] = 1
         self._gl: gl.Context | None = gl.context(width, height)
         self._drawing = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._drawing)
@@ -301,7 +302,8 @@ def record(
                 observation = result.observation
                 renderer.note(result)
                 if (k + 1) % every == 0:
-                    writer.append_data(side_by_side([renderer.frame(i) for i in simulations]))
+                    picture = side_by_side([renderer.frame(i) for i in simulations])
+                    writer.append_data(picture)  # type: ignore[attr-defined]
                 progress.update(bar, completed=(k + 1) / rate)
         os.replace(partial, path)
     finally:

@@ -15,6 +15,8 @@ Terrain = Literal["flat", "rough"]
 GROUND = "ground"
 MAX_DELAY_S = 0.06
 """The longest action delay that the control history can hold."""
+MAX_CENTER_SHIFT_M = 0.3 * 3**0.5
+"""How far randomization may move the base's center of mass: 0.3 m along each axis."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,20 @@ def build_model(
     _add_ground(spec, robot, terrain, rough or RoughGround())
     _add_motors(spec, robot, (solver or SolverSettings()).physics_dt_s, stiction)
     _add_contact_sensors(spec, robot)
-    return spec.compile()
+    model = spec.compile()
+    _widen_base_bounds(model, robot)
+    return model
+
+
+def _widen_base_bounds(model: mujoco.MjModel, robot: RobotSpec) -> None:
+    """Lets the base touch things wherever randomization puts its center of mass.
+
+    MuJoCo keeps a body's bounding boxes relative to its center of mass and does not move them when body_ipos
+    changes: with the center 5 cm higher, the lowest 5 cm of the base would sink into the ground unnoticed.
+    """
+    base = model.body(robot.base_body).id
+    first, count = model.body_bvhadr[base], model.body_bvhnum[base]
+    model.bvh_aabb[first : first + count, 3:] += MAX_CENTER_SHIFT_M
 
 
 def _set_solver(spec: mujoco.MjSpec, solver: SolverSettings) -> None:
@@ -99,9 +114,9 @@ def _add_ground(spec: mujoco.MjSpec, robot: RobotSpec, terrain: Terrain, rough: 
     visual.headlight.ambient = [0.42, 0.42, 0.42]
     visual.headlight.diffuse = [0.28, 0.28, 0.28]
     visual.headlight.specular = [0.05, 0.05, 0.05]
-    visual.rgba.haze, visual.map.haze = [0.72, 0.78, 0.85, 1.0], 0.4
-    visual.map.zfar = 30.0
-    # High and wide, it lights all that is seen; its shadow map covers the robot (a cone of cutoff · shadowscale).
+    visual.rgba.haze = visual.rgba.fog = [0.72, 0.78, 0.85, 1.0]
+    visual.map.fogstart, visual.map.fogend, visual.map.zfar = 3.5, 16.0 if robot.feet else 9.0, 30.0
+    # High and wide, it lights all one sees; its shadow map covers the robot (a cone of cutoff * shadowscale).
     # A directional light would speckle the ground with false shadows at the edge of its map.
     light = spec.worldbody.add_light(pos=[-3.2, -2.0, 8.0], dir=[0.4, 0.25, -1.0], castshadow=True)
     light.type, light.cutoff, light.exponent = mujoco.mjtLightType.mjLIGHT_SPOT, 80.0, 0.0

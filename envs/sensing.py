@@ -6,7 +6,7 @@ from torch import Tensor
 
 from envs import draws
 from envs.observations import Mirror, Observation
-from envs.randomization import Randomizer
+from envs.randomization import SCALARS, Randomizer
 from envs.robots.spec import RobotSpec
 from envs.state import State
 
@@ -19,7 +19,7 @@ class Sensing:
     """Keeps the observation history of N simulations and the noise on their sensors."""
 
     def __init__(self, observation: Observation, randomizer: Randomizer, robot: RobotSpec, num_sims: int, seed: int):
-        self.observation, self._robot, self._randomizer = observation, robot, randomizer
+        self.observation, self._robot, self.randomizer = observation, robot, randomizer
         joints = robot.num_joints
         self._parts, start = {}, 0
         low, span = [], []
@@ -43,7 +43,7 @@ class Sensing:
         """Takes up the constant errors drawn for simulations ids (K,)."""
         rows = torch.from_numpy(ids)[:, None]
         for columns, bias in self._biases:
-            self.error[rows, columns] = torch.from_numpy(self._randomizer.values[bias][ids])
+            self.error[rows, columns] = torch.from_numpy(self.randomizer.values[bias][ids])
 
     def exact(self, s: State, rows: Tensor | None = None) -> Tensor:
         """(N, sensors) what perfect sensors would read, or only rows (K,) of it."""
@@ -77,18 +77,16 @@ class Sensing:
         self.history[rows] = frame.repeat(1, self.observation.history)
 
 
-_CRITIC_EXTRA = 4
-"""Base velocity (3) and height (1) that a critic of a robot with feet sees besides, then three numbers a foot."""
-
-
 def critic_size(observation: Observation, robot: RobotSpec) -> int:
-    """Length of what the critic sees: a noise-free frame and, with feet, what only a simulation knows."""
-    return observation.frame_size + (_CRITIC_EXTRA + 3 * len(robot.feet) if robot.feet else 0)
+    """Length of what the critic sees: a noise-free frame, the episode's physics and, with feet, what no sensor
+    measures: base velocity (3) and height (1), then contact, air time and height of each foot."""
+    return observation.frame_size + len(SCALARS) + (4 + 3 * len(robot.feet) if robot.feet else 0)
 
 
 def critic_mirror(observation: Observation, robot: RobotSpec) -> Mirror:
     """How the left-right mirror maps it."""
     mirror = list(observation.frame_mirror)
+    mirror += [(len(mirror) + i, 1.0) for i in range(len(SCALARS))]
     if robot.feet:
         feet = [robot.feet.index(name) for name in robot.mirror_feet]
         mirror += [(len(mirror) + i, sign) for i, sign in enumerate((1.0, -1.0, 1.0, 1.0))]
@@ -104,7 +102,8 @@ def critic_frame(sensing: Sensing, s: State, exact: Tensor, rows: Tensor | None 
     def pick(x: Tensor) -> Tensor:
         return x if rows is None else x[rows]
 
-    parts = [sensing.frame(exact, pick(s.command), pick(s.action))]
+    physics = torch.from_numpy(sensing.randomizer.scalars)
+    parts = [sensing.frame(exact, pick(s.command), pick(s.action)), pick(physics)]
     if s.foot_contact.shape[1]:
         parts += [pick(s.base_linear_velocity_b), pick(s.base_height)[:, None], pick(s.foot_contact).float(),
                   pick(s.foot_air_time), pick(s.foot_height)]  # fmt: skip

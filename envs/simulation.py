@@ -20,9 +20,7 @@ class Simulation:
     (N, nsensordata) describe the last physics step, as with `mj_step`.
     """
 
-    def __init__(
-        self, model: mujoco.MjModel, robot: RobotSpec, num_sims: int, num_threads: int = 0
-    ) -> None:
+    def __init__(self, model: mujoco.MjModel, robot: RobotSpec, num_sims: int, num_threads: int = 0) -> None:
         substeps = robot.control_dt_s / model.opt.timestep
         if abs(substeps - round(substeps)) > 1e-6:
             raise ValueError(f"control step {robot.control_dt_s} s is no multiple of {model.opt.timestep} s")

@@ -4,6 +4,7 @@ import ast
 import inspect
 from dataclasses import dataclass, fields
 from functools import cache
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -85,7 +86,7 @@ def field_docs() -> dict[str, str]:
     """Each field's docstring, in order, read from this file: the text that a language model is shown."""
     body = ast.parse(inspect.getsource(State)).body[0].body  # type: ignore[attr-defined]
     docs: dict[str, str] = {}
-    for item, following in zip(body, body[1:], strict=False):
+    for item, following in pairwise(body):
         if isinstance(item, ast.AnnAssign) and isinstance(following, ast.Expr):
             docs[item.target.id] = " ".join(following.value.value.split())  # type: ignore[union-attr,attr-defined]
     assert list(docs) == [f.name for f in fields(State)]

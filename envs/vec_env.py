@@ -14,7 +14,9 @@ from envs import rewards, tasks
 from envs.environment import Environment
 
 
-def make_environment(task: str, num_envs: int = 1, *, reward: str = "human", seed: int = 0, **options: Any) -> Environment:
+def make_environment(
+    task: str, num_envs: int = 1, *, reward: str = "human", seed: int = 0, **options: Any
+) -> Environment:
     """An Environment by names: a task, and `human`, `sparse` or a file for its reward. Options as Environment's."""
     found = tasks.get(task)
     return Environment(found, num_envs, reward=rewards.load(rewards.path_of(reward, found)), seed=seed, **options)
@@ -91,7 +93,9 @@ class GantryEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self._frames: Any = None
         self._next_start: np.ndarray | None = None
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
         if seed is not None:
             self.environment = self._make(seed)
@@ -108,7 +112,13 @@ class GantryEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         last = step.final_observation if ended else step.observation
         self._next_start = step.observation[0].numpy().copy() if ended else None
         info = {f"reward/{name}": float(value[0]) for name, value in step.components.items()}
-        return last[0].numpy().copy(), float(step.reward[0]), bool(step.terminated[0]), bool(step.truncated[0]), info
+        return (
+            last[0].numpy().copy(),
+            float(step.reward[0]),
+            bool(step.terminated[0]),
+            bool(step.truncated[0]),
+            info,
+        )
 
     def render(self) -> Any:
         if self.render_mode is None:
@@ -130,7 +140,14 @@ class GantryVectorEnv(VectorEnv):
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012
 
-    def __init__(self, task: str, num_envs: int = 1, reward: str = "human", render_mode: str | None = None, **options: Any):
+    def __init__(
+        self,
+        task: str,
+        num_envs: int = 1,
+        reward: str = "human",
+        render_mode: str | None = None,
+        **options: Any,
+    ):
         self.render_mode = render_mode
         self._make = lambda seed: make_environment(task, num_envs, reward=reward, seed=seed, **options)
         self.environment = self._make(0)
@@ -139,7 +156,9 @@ class GantryVectorEnv(VectorEnv):
         self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, num_envs)
         self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, num_envs)
 
-    def reset(self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         if seed is not None:
             self.environment = self._make(seed if isinstance(seed, int) else seed[0])
         return self.environment.reset()[0].numpy().copy(), {}

@@ -34,6 +34,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -296,20 +297,35 @@ def save(folder: Path, graph: bytes, content: Mapping[str, Any]) -> Path:
         (temporary / POLICY_FILE).write_bytes(graph)
         (temporary / CONTRACT_FILE).write_bytes(digest.join(text.rsplit(_UNSIGNED.encode(), 1)))
         temporary.chmod(0o755)  # mkdtemp's folder is private
-        remove(folder)
-        os.rename(temporary, folder)
+        away = _aside(folder)
+        try:
+            os.rename(temporary, folder)
+        except BaseException:
+            if away is not None:
+                os.rename(away, folder)
+            raise
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    if away is not None:
+        shutil.rmtree(away)
     return folder
 
 
 def remove(folder: Path) -> None:
     """Take a bundle away in one step, so that no half of it can be loaded."""
-    if folder.exists():
-        away = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-        os.rename(folder, away / folder.name)
+    away = _aside(folder)
+    if away is not None:
         shutil.rmtree(away)
+
+
+def _aside(folder: Path) -> Path | None:
+    """Rename a folder that exists to a hidden name; returns that."""
+    if not folder.exists():
+        return None
+    away = folder.with_name(f".{folder.name}-old-{secrets.token_hex(4)}")
+    os.rename(folder, away)
+    return away
 
 
 def _read(path: Path) -> bytes:

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from configs.errors import UserError
 from envs.environment import Environment
 from envs.observations import READING_UNITS, Observation, push_frame
+from envs.physics import build
 from envs.robots.spec import RobotSpec
 from envs.state import State
 from envs.tasks.task import Task
@@ -48,8 +49,8 @@ OPSET = 18
 PARITY_TICKS = 1000
 """20 s at 50 Hz."""
 GOLDEN_TICKS = 128
-FITNESS_TOLERANCE = 0.03
-"""Largest difference of the mean fitness over the compared episodes; fitness lies in 0..1."""
+FITNESS_TOLERANCE = 0.02
+"""Difference of the mean fitness (in 0..1) that is allowed beyond three standard errors of the difference."""
 UNLIMITED = 1e6
 """[rad] stands for "no position limit" where a finite number is needed."""
 UNDRIVEN_SPEED = 100.0
@@ -331,11 +332,13 @@ def _verify(
     ours = rollouts(loaded, num_sims, seed + 1)
     runners = [_module_policy(session, module) for _ in range(num_sims)]
     theirs = rollouts(loaded, num_sims, seed + 1, runners)
-    difference = abs(float(ours.fitness.mean() - theirs.fitness.mean()))
-    if not difference <= FITNESS_TOLERANCE:
+    # A rounding error can decide whether an unsteady policy falls, so single episodes may differ by chance.
+    paired = theirs.fitness - ours.fitness
+    allowed = FITNESS_TOLERANCE + 3.0 * float(paired.std(ddof=1)) / num_sims**0.5
+    if not abs(float(paired.mean())) <= allowed:
         raise BundleError(
             f"no bundle was written: mean fitness over {num_sims} episodes is {theirs.fitness.mean():.4f} in "
-            f"onnxruntime and {ours.fitness.mean():.4f} in torch (allowed difference {FITNESS_TOLERANCE})"
+            f"onnxruntime and {ours.fitness.mean():.4f} in torch (allowed difference {allowed:.4f})"
         )
     figures = {
         "ticks": len(recording.fresh),
@@ -468,7 +471,7 @@ def provenance(loaded: LoadedPolicy) -> dict[str, Any]:
 
 
 def _environment(loaded: LoadedPolicy, num_sims: int, seed: int) -> Environment:
-    return Environment(loaded.task, num_sims, reward=_Score(loaded.task), seed=seed, num_threads=1)
+    return build(loaded.task, "randomized", num_sims, seed, num_threads=1)
 
 
 def _readings(env: Environment) -> dict[str, Tensor]:
@@ -559,8 +562,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of the recorded and compared episodes")
     parser.add_argument("--episodes", type=int, default=16, help="episodes to compare in fitness (default 16)")
     options = parser.parse_args()
-    if options.episodes < 1:
-        raise UserError(f"--episodes {options.episodes}: at least 1 is needed")
+    if options.episodes < 2:
+        raise UserError(f"--episodes {options.episodes}: at least 2 are needed")
 
     from agents.checkpoint import load_policy  # not before the arguments are known to be good
 

@@ -75,6 +75,7 @@ class Body:
         self._foot_at = np.array(sensor_at) + 2  # the force's z component
         self._legal_at = np.array([int(self.model.sensor(f"{b}_touch").adr[0]) for b in robot.contact_bodies])
         self._touch_at = int(self.model.sensor(f"{robot.base_body}_touch").adr[0])
+        self._substeps = physics.substeps  # asking MuJoCo for its options costs 25 µs
         self.torque = np.zeros(12)
         """[N·m] at the joints in the last physics step."""
         self.rope: Rope | None = None
@@ -132,13 +133,13 @@ class Body:
     def tick(self) -> None:
         """One period of the robot, `TICK_S`: the motors' law runs in every physics step."""
         model, data, motors = self.model, self.data, self.motors
-        for _ in range(self.physics.substeps):
+        for _ in range(self._substeps):
             velocity = data.qvel[self._dofs]
             self.torque = motors.torque(self.encoder, velocity)
             data.qfrc_applied[self._dofs] = self.torque
             model.dof_frictionloss[self._dofs] = motors.friction(self._sliding, velocity)
             if self.rope is not None:
-                self.rope.pull(model, data, self.base, TICK_S / self.physics.substeps)
+                self.rope.pull(model, data, self.base, TICK_S / self._substeps)
             mujoco.mj_step(model, data)
 
     def push(self, forward_m_s: float, left_m_s: float) -> None:

@@ -80,7 +80,7 @@ class SimulatedRobot:
         self.ticks = 0
         self._on_silence, self._silence_s = on_silence, silence_s
         self._heard_s: float | None = None  # last valid command; None before the first and after silence
-        self._last_command: bytes = b""
+        self._last_command: bytes | None = None
         self._frozen_state: bytes = b""
         self._released_remote: tuple[float, Remote] | None = None  # when buttons come up, and the remote then
         self.truth.start(physics.record() | {"start": start, "on_silence": on_silence})

@@ -28,9 +28,7 @@ Values = dict[str, Array]
 
 TICK_S = 0.002
 """The robot's own period."""
-SOLVER = SolverSettings(
-    0.001, "implicitfast", "elliptic", iterations=30, line_search_iterations=20, impratio=10.0
-)
+SOLVER = SolverSettings(0.001, "implicitfast", "elliptic", iterations=30, line_search_iterations=20, impratio=10.0)
 """Where a physics set has training's; a set with settings of its own keeps them, but for the step."""
 STICTION = 1.2
 """Static over sliding friction of the joints, at least (assumed)."""

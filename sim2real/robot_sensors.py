@@ -60,9 +60,7 @@ def roll_pitch_yaw(quaternion: Array) -> tuple[float, float, float]:
 class Sensors:
     """Fills LowState_ messages from body, motors, battery and remote."""
 
-    def __init__(
-        self, physics: RobotPhysics, body: Body, motors: Motors, battery: Battery, seed: int
-    ) -> None:
+    def __init__(self, physics: RobotPhysics, body: Body, motors: Motors, battery: Battery, seed: int) -> None:
         self._body, self._motors, self._battery = body, motors, battery
         self._rng = np.random.default_rng([seed, 1])
         self._imu = body.model.site(physics.robot.imu_site).id

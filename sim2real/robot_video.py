@@ -39,7 +39,7 @@ class Film:
 
     def see(self, time_s: float, qpos: NDArray[np.float64]) -> None:
         """Keep this pose if a frame is due."""
-        if len(self.poses) <= time_s * FRAMES_PER_S and time_s < LONGEST_S:
+        if len(self.poses) < time_s * FRAMES_PER_S and time_s < LONGEST_S:
             self.poses.append(qpos.copy())
 
     def render(self) -> None:

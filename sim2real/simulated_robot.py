@@ -5,8 +5,8 @@ through the motion switcher, as on the real robot.  Its physics is not the train
 
 What is assumed, because no public source says it: what a real Go2 does when commands stop (`--on-silence`;
 by default the motors keep their last command), how long its service takes to leave, heating, the battery's
-figures and the sensors' errors.  A message with a wrong checksum is dropped whole; a motor whose mode is
-not servo, or whose numbers are not finite, keeps its former command.
+figures, the sensors' errors and the unit of `foot_force` (here newtons).  A message with a wrong checksum is
+dropped whole; a motor whose mode is not servo, or whose numbers are not finite, keeps its former command.
 """
 
 from __future__ import annotations
@@ -73,31 +73,23 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         epilog="Lines that --control and the keyboard take: python -m sim2real.robot_console",
     )
     parser.add_argument("robot", help="go2")
-    parser.add_argument(
-        "--physics", default="nominal", help="physics set: nominal, randomized, select, report"
-    )
+    parser.add_argument("--physics", default="nominal", help="physics set: nominal, randomized, select, report")
     parser.add_argument("--seed", type=int, default=0, help="which draw of the physics set, and the noise")
     parser.add_argument("--interface", default="lo", help="network interface (default lo)")
     parser.add_argument("--domain", type=int, default=0, help="DDS domain (default 0, as a real Go2)")
     parser.add_argument("--start", default="lying", choices=["lying", "standing", "hanging"])
-    parser.add_argument(
-        "--hang", dest="start", action="store_const", const="hanging", help="same as --start hanging"
-    )
+    parser.add_argument("--hang", dest="start", action="store_const", const="hanging", help="same as --start hanging")
     parser.add_argument(
         "--on-silence",
         default="hold",
         choices=["hold", "limp", "damp"],
         help="what the motors do when commands stop; unknown of a real Go2 (default: hold the last command)",
     )
-    parser.add_argument(
-        "--silence-s", type=float, default=0.1, help="after this time without a command (default 0.1)"
-    )
+    parser.add_argument("--silence-s", type=float, default=0.1, help="after this time without a command (default 0.1)")
     parser.add_argument("--control", type=Path, metavar="SOCKET", help="take console lines from this socket")
     parser.add_argument("--truth", type=Path, metavar="FILE", help="record what truly happens, as JSON lines")
     parser.add_argument("--video", type=Path, metavar="FILE", help="render an MP4 of it all at the end")
-    parser.add_argument(
-        "--seconds", type=float, default=0.0, help="end by itself after so long (default: never)"
-    )
+    parser.add_argument("--seconds", type=float, default=0.0, help="end by itself after so long (default: never)")
     return parser.parse_args(arguments)
 
 
@@ -218,6 +210,9 @@ def _finish(robot: SimulatedRobot, film: Film | None, health: Health, diverged: 
     if diverged:
         print("robot: the simulation diverged; its state means nothing any more", file=sys.stderr)
     if film is not None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a film that takes too long can be given up
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        print(f"robot: has left; renders {len(film.poses)} frames", flush=True)
         film.render()
     print(json.dumps(record), flush=True)
     return 1 if diverged else 0

@@ -22,7 +22,7 @@ PACKAGES = ("configs", "envs", "agents", "sim2real", "watch", "hydra_plugins", "
 # Reading order inside a package; what shares a line is on one level. Modules that are not listed may stand
 # anywhere, as long as no cycle arises.
 ORDER = {
-    "envs": "robots / state / observations / randomization / simulation / physics / tasks / rewards"
+    "envs": "robots / state / observations / randomization / simulation / tasks / rewards / physics"
     " / vec_env / rendering",
     "agents": "ppo checkpoint train evaluate / llm / reward_code confinement / reward_search"
     " / physics_prior / randomization_design",

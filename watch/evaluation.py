@@ -9,7 +9,7 @@ from watch.values import Interval, mapping, number, text
 
 SET_NAMES = {
     "nominal": ("nominal", "the robot as modeled"),
-    "randomized": ("randomized", "the training's own ranges"),
+    "randomized": ("randomized", "the training’s own ranges"),
     "select": ("shifted, select", "outside the training ranges; compares candidates"),
     "report": ("shifted, report", "outside the training ranges; for final figures only"),
 }

@@ -33,12 +33,14 @@ def script_json(value: Any) -> Markup:
 
 
 def code(source: str, language: str) -> Markup:
-    """The code as HTML, tokens in spans, one span a line for its number."""
+    """The code as HTML, each line and each token in a span of its own."""
     lexer = {"python": PythonLexer, "yaml": YamlLexer}.get(language) if len(source) <= HIGHLIGHT_LIMIT else None
     if lexer is None:
         return Markup("<pre class='code plain'>{}</pre>").format(source)
-    body = highlight(source, lexer(stripnl=False), HtmlFormatter(nowrap=True, linespans=language))
-    return Markup(f"<pre class='code'>{body}</pre>")
+    # Pygments closes its spans at the end of every line, so the lines can be wrapped one by one.
+    body = highlight(source.rstrip("\n"), lexer(stripnl=False), HtmlFormatter(nowrap=True)).rstrip("\n")
+    lines = "".join(f"<span class='line'>{line}\n</span>" for line in body.split("\n"))
+    return Markup(f"<pre class='code'>{lines}</pre>")
 
 
 @cache

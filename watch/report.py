@@ -19,6 +19,7 @@ from watch.values import number, text, visible
 INLINE_VIDEO_LIMIT = 20 * MIB
 """Bytes up to which the video is part of the page; a larger one is linked."""
 CURVE_POINTS = 3000
+_MACHINE = {"cpu": "Processor", "cores": "Cores", "system": "System"}
 
 
 def write_report(run: Path) -> Path:
@@ -53,7 +54,7 @@ def render(run: Run) -> str:
         ranges=_ranges(run),
         resources=_resources(run),
         versions=_named(run.record.get("versions")),
-        files=[(visible(name), size) for name, size in listing(run.path)],
+        files=[(visible(name), size) for name, size in listing(run.path) if name != "report.html"],
         missing=_missing(run),
         charts=_charts(run, evaluation),
         written=time.strftime("%Y-%m-%d %H:%M"),
@@ -66,9 +67,9 @@ def _figures(run: Run) -> list[tuple[str, str, str]]:
     best = run.evaluation.main
     if best and best.fitness:
         spread = words.spread(best.fitness)
-        found.append(("Fitness", words.significant(best.fitness.mean), spread and f"95 % interval {spread}"))
+        found.append(("Fitness", words.fixed(best.fitness.mean), spread and f"95 % interval {spread}"))
     elif run.progress.last("fitness") is not None:
-        found.append(("Fitness", words.significant(run.progress.last("fitness")), "last, while training"))
+        found.append(("Fitness", words.fixed(run.progress.last("fitness")), "last, while training"))
     if best and best.fall_rate:
         spread = words.spread(best.fall_rate, 100)
         found.append(("Falls", words.percent(best.fall_rate.mean), spread and f"95 % interval {spread} %"))
@@ -99,7 +100,7 @@ def _ranges(run: Run) -> list[dict[str, Any]]:
     except ImportError:  # reading a run needs no physics engine; the numbers are shown without their meaning
         TERMS = {}
     when = {"reset": "every episode", "step": "every step", "push": "between pushes"}
-    how = {"absolute": "value", "scale": "× model", "add": "+ model"}
+    how = {"absolute": "set", "scale": "factor", "add": "added"}
     rows = []
     for name, (low, high) in run.ranges.items():
         term = TERMS.get(name)
@@ -125,7 +126,7 @@ def _resources(run: Run) -> list[tuple[str, str]]:
         ("Peak memory", words.with_unit(memory, "GB")),
         ("Threads", text(record.get("threads")) or words.DASH),
         ("Diverged simulations", words.count(diverged)),
-        *((key.capitalize(), value) for key, value in _named(machine)),
+        *((_MACHINE.get(key, key.capitalize()), value) for key, value in _named(machine)),
         ("Git commit", text(record.get("git_commit"), 60) or words.DASH),
         ("Physics sets", run.evaluation.physics_hash or words.DASH),
     ]
@@ -152,7 +153,7 @@ def _missing(run: Run) -> list[dict[str, Any]]:
 def _charts(run: Run, evaluation: Evaluation) -> dict[str, Any]:
     """The numbers behind the charts."""
     curves = run.progress.thinned(CURVE_POINTS)
-    units = {n: words.readable_unit(v.unit) for s in evaluation.sets.values() for n, v in s.measures.items()}
+    units = {n: words.readable_unit(v.unit).replace("°", "deg") for s in evaluation.sets.values() for n, v in s.measures.items()}
     pair = lambda v: v and {"mean": v.mean, "low": v.low, "high": v.high}  # noqa: E731
     return {
         "scalars": curves.scalars,

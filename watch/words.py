@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import shlex
+from collections.abc import Sequence
+
 from watch.evaluation import SetResult
 from watch.run_reader import Run
 from watch.values import Interval, number
@@ -23,6 +27,25 @@ def significant(value: float | None, digits: int = 3) -> str:
     else:
         shown = f"{float(f'{value:.{digits}g}'):.10f}".rstrip("0").rstrip(".")
     return shown.replace("-", "−")
+
+
+def fixed(value: float | None, decimals: int = 2) -> str:
+    """0.80, also where the last digit is a zero."""
+    return DASH if value is None else f"{value:.{decimals}f}".replace("-", "−")
+
+
+def plus_minus(value: Interval, scale: float = 1.0) -> tuple[str, str]:
+    """(mean, half the interval), both to the digits that the interval gives meaning to: 0.800, 0.009."""
+    mean = value.mean * scale
+    if value.low is None or value.high is None:
+        return significant(mean), ""
+    half = (value.high - value.low) / 2 * scale
+    if half <= 0 or abs(mean) >= 1e6:
+        return significant(mean), significant(half, 2)
+    # Two digits of the uncertainty while it starts with 1 or 2, else one (as the Particle Data Group does).
+    exponent = math.floor(math.log10(half))
+    decimals = max(0, -exponent + (1 if half / 10**exponent < 3 else 0))
+    return fixed(mean, min(decimals, 6)), fixed(half, min(decimals, 6))
 
 
 def with_unit(value: float | None, unit: str = "", digits: int = 3) -> str:
@@ -83,13 +106,21 @@ def label(name: str) -> str:
     return name.replace("_", " ")
 
 
+def shell(argv: Sequence[str]) -> str:
+    """The command as one would type it; the installed script's folder is left out."""
+    if not argv:
+        return ""
+    program = argv[0].rsplit("/", 1)[-1]
+    return " ".join([program if " " in program else shlex.quote(program), *map(shlex.quote, argv[1:])])
+
+
 def headline(run: Run) -> tuple[str, str]:
     """(verdict, explanation): how the run did, in one line and in a few sentences."""
     best = run.evaluation.main
     if best is not None and best.fitness is not None:
         return _judged(run, best, best.fitness)
     fitness, steps = run.progress.last("fitness"), run.env_steps
-    so_far = f"Fitness while training was last {significant(fitness)}." if fitness is not None else ""
+    so_far = f"Fitness while training was last {fixed(fitness)}." if fitness is not None else ""
     if run.state == "running":
         aim = number(run.record.get("target_env_steps")) or _config_number(run, "env_steps")
         part = f" of {count(aim)}" if aim else ""
@@ -105,10 +136,10 @@ def headline(run: Run) -> tuple[str, str]:
 
 def _judged(run: Run, best: SetResult, fitness: Interval) -> tuple[str, str]:
     threshold = run.evaluation.threshold
-    verdict = f"Fitness {significant(fitness.mean)} on {best.label} physics"
+    verdict = f"Fitness {fixed(fitness.mean)} on {best.label} physics"
     if threshold is not None:
         reached = fitness.mean >= threshold
-        verdict += f", {'above' if reached else 'below'} the task's bar of {significant(threshold)}"
+        verdict += f", {'above' if reached else 'below'} the task’s threshold of {significant(threshold)}"
     said = []
     if best.fall_rate is not None:
         episodes = f" of {count(run.evaluation.episodes)} episodes" if run.evaluation.episodes else " of the episodes"

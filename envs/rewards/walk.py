@@ -28,7 +28,7 @@ def reward(s: State) -> dict[str, Tensor]:
         "pose": -0.05 * deviation.square().sum(1),
         "stand_still": -0.4 * (1.0 - moving) * deviation.abs().sum(1),
         "air_time": 0.5 * moving * ((s.foot_air_time - 0.25).clamp(max=0.1) * s.foot_touchdown).sum(1),
-        "slip": -0.1 * (foot_speed * on_ground).sum(1),
+        "slip": -0.15 * (foot_speed.sqrt() * on_ground).sum(1),
         "clearance": -0.5 * moving * ((s.foot_height - 0.07).square() * foot_speed.sqrt()).sum(1),
         "action_rate": -0.02 * (s.action - s.previous_action).square().sum(1),
         "torque": -1e-4 * s.joint_torque.square().sum(1),

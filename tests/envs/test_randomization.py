@@ -1,4 +1,4 @@
-"""Every randomization term by its physical effect: what moves, how fast, where it comes to rest, what it reads.
+"""Every randomization term by its physical effect: what moves, how fast, where it rests, what it reads.
 
 Small machines stand in for a robot where a formula then gives the expected number: an arm on a hinge, a block
 on four round feet, a ball. They go through the same model builder, simulation and writers as the robots.
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import mujoco
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,7 @@ import torch
 from envs import tasks
 from envs.environment import Environment
 from envs.randomization import TERMS, Randomizer
+from envs.robots import get as get_robot
 from envs.robots.spec import RobotSpec
 from envs.scene import MAX_DELAY_S, SolverSettings, build_model
 from envs.simulation import Simulation
@@ -51,9 +53,10 @@ ARM = """<mujoco><compiler angle="radian" autolimits="true"/><worldbody><body na
     <joint name="hinge" type="hinge" axis="0 0 1" {joint}/></body></body></worldbody></mujoco>"""
 ARM_INERTIA = 0.1
 
-# The center of mass is low, so that the block slides before it tips. A wheel hangs off the base: 0.5 kg.
-BLOCK = """<mujoco><compiler angle="radian" autolimits="true"/><worldbody><body name="base" pos="0 0 0.05"><freejoint/>
-  <inertial pos="0 0 0" mass="4" diaginertia="0.05 0.08 0.1"/>
+# The center of mass is low, so that the block slides before it tips. A wheel hangs off the base: 0.5 kg. The
+# base's center of mass is off its origin, as on a robot: MuJoCo treats a body without any offset as simpler.
+BLOCK = """<mujoco><compiler angle="radian" autolimits="true"/><worldbody>
+  <body name="base" pos="0 0 0.05"><freejoint/><inertial pos="0.009 0 0" mass="4" diaginertia="0.05 0.08 0.1"/>
   <geom name="FR" type="sphere" size="0.02" pos="0.2 -0.1 -0.03" mass="0"/>
   <geom name="FL" type="sphere" size="0.02" pos="0.2 0.1 -0.03" mass="0"/>
   <geom name="RR" type="sphere" size="0.02" pos="-0.2 -0.1 -0.03" mass="0"/>
@@ -93,7 +96,8 @@ class Machine:
             knee_velocity=np.array([knee]), velocity_limit=np.array([no_load]), action_scale=np.ones(1),
             control_dt_s=dt, base_body="base", feet=feet,
         )  # fmt: skip
-        model = build_model(robot, solver=SolverSettings(physics_dt_s=dt, iterations=50, line_search_iterations=50))
+        exact = SolverSettings(physics_dt_s=dt, iterations=50, line_search_iterations=50)
+        model = build_model(robot, solver=exact)
         self.sim = Simulation(model, robot, 1, num_threads=1)
         self.dt = dt
         self.randomizer = Randomizer(self.sim, {name: (value, value) for name, value in terms.items()}, seed=0)
@@ -164,18 +168,20 @@ def feet_load(machine: Machine) -> np.ndarray:
 @effect_of("friction")
 @pytest.mark.parametrize("friction", [0.1, 0.3, 0.6, 1.0])
 def test_friction_stops_a_sliding_block(tmp_path: Path, friction: float) -> None:
-    """It slows down by friction times g. 5 %: the soft contact lets it bob, the pyramid is exact along x."""
+    """It slows down by friction times g. 8 %: sliding this fast, the block bobs a little on its soft feet."""
     machine = block(tmp_path, friction=friction)
-    machine.run(0.3)
-    machine.sim.qvel[0, 0] = 2.0
-    machine.run(0.1)
-    assert 2.0 - machine.sim.qvel[0, 0] == pytest.approx(friction * G * 0.1, rel=0.05)
+    machine.run(0.5)
+    machine.sim.qvel[0, 0] = 8.0
+    machine.run(0.2)
+    before = machine.sim.qvel[0, 0]
+    machine.run(0.4)
+    assert before - machine.sim.qvel[0, 0] == pytest.approx(friction * G * 0.4, rel=0.08)
 
 
 @effect_of("friction")
 @pytest.mark.parametrize("friction", [0.2, 0.4, 0.7])
 def test_friction_decides_the_slope_on_which_a_block_slips(tmp_path: Path, friction: float) -> None:
-    """Slip begins where the slope's tangent is the friction: 10 % below it creeps, 10 % above it accelerates."""
+    """It slips where the slope's tangent exceeds the friction: 10 % below it creeps, 10 % above it accelerates."""
     speeds = []
     for share in (0.9, 1.1):
         machine = block(tmp_path, friction=friction)
@@ -190,7 +196,7 @@ def test_friction_decides_the_slope_on_which_a_block_slips(tmp_path: Path, frict
 
 
 def rebound(folder: Path, restitution: float, dt: float) -> list[float]:
-    """Speed after over speed before the impact, for ten heights, so that impacts fall anywhere within a step."""
+    """Speed after over speed before the impact, from ten heights: impacts fall anywhere within a step."""
     ball = Machine(folder, BALL, {"restitution": restitution}, feet=("ball",), dt=dt)
     shares = []
     for height in np.linspace(0.06, 0.10, 10):
@@ -209,14 +215,14 @@ def rebound(folder: Path, restitution: float, dt: float) -> list[float]:
 @effect_of("restitution")
 @pytest.mark.parametrize("restitution", [0.2, 0.3, 0.5, 0.7, 0.9])
 def test_restitution_is_the_share_of_speed_that_returns(tmp_path: Path, restitution: float) -> None:
-    """Rebound height is restitution squared. 5 % of the height at small steps (impacts within a step differ)."""
+    """Rebound height is restitution squared, at small steps. 5 %: impacts fall anywhere within a step."""
     heights = np.square(rebound(tmp_path, restitution, 0.0005))
     assert np.mean(heights) == pytest.approx(restitution**2, rel=0.05)
 
 
 @effect_of("restitution")
 def test_restitution_at_the_training_step(tmp_path: Path) -> None:
-    """At 5 ms one contact lasts few steps: 15 % in the mean, more from impact to impact, but no energy is won."""
+    """At 5 ms a contact lasts few steps: 15 % in the mean, more from impact to impact; no energy is won."""
     given = np.array([0.0, 0.2, 0.3, 0.5, 0.7, 0.9])
     shares = np.array([rebound(tmp_path, float(e), 0.005) for e in given])
     assert (np.diff(shares.mean(1)) > 0).all()
@@ -226,26 +232,37 @@ def test_restitution_at_the_training_step(tmp_path: Path) -> None:
 
 
 @effect_of("contact_softness")
-def test_contact_softness_lets_feet_sink_deeper(tmp_path: Path) -> None:
-    """At rest gravity's share (1 - d) is balanced by d k r: r = (1 - d(r)) / d(r) g (d_max t)^2.
+def test_contact_softness_lets_a_ball_sink_deeper_and_settle_slower(tmp_path: Path) -> None:
+    """At rest a share 1 - d of gravity is balanced by d times the spring: depth = c (1 - d) / d softness^2.
 
-    t is the time constant, 0.02 s times the softness; d(r) rises from 0.9 to 0.95 within 1 mm along the
-    midpoint-symmetric parabola of MuJoCo's solimp (documentation, "Solver parameters").
+    c is taken from softness 1. d rises with the depth from 0.9 to 0.95 within 1 mm, as MuJoCo's solimp says
+    (documentation, "Solver parameters": two parabolas that meet in the middle). The distance to the resting
+    depth shrinks by exp(-t / time constant), and the time constant is 0.02 s x softness.
     """
 
     def impedance(depth_m: float) -> float:
         x = min(depth_m / 0.001, 1.0)
         return 0.9 + 0.05 * (2 * x * x if x <= 0.5 else 1 - 2 * (1 - x) ** 2)
 
-    for softness in (1.0, 1.5, 3.0):
-        machine = block(tmp_path, contact_softness=softness)
-        machine.run(3.0)
-        expected = 0.0
-        for _ in range(200):
-            d = impedance(expected)
-            expected += 0.2 * ((1 - d) / d * G * (0.95 * 0.02 * softness) ** 2 - expected)
-        # 5 %: the four contacts' pyramids share the load through an approximate diagonal of the inverse inertia
-        assert 0.05 - machine.sim.qpos[0, 2] == pytest.approx(expected, rel=0.05)
+    def compliance(depth_m: float) -> float:
+        return (1 - impedance(depth_m)) / impedance(depth_m)
+
+    depths, times = {}, {}
+    for softness in (0.5, 1.0, 1.5, 3.0, 6.0):
+        ball = Machine(tmp_path, BALL, {"contact_softness": softness}, feet=("ball",))
+        ball.start(height=0.022)
+        track = []
+        for _ in range(1500):
+            ball.sim.step()
+            track.append(0.022 - float(ball.sim.qpos[0, 2]))
+        depths[softness] = track[-1]
+        times[softness] = 0.001 * np.flatnonzero(np.abs(np.array(track) / track[-1] - 1) > 0.05)[-1]
+    scale = depths[1.0] / compliance(depths[1.0])
+    for softness, depth in depths.items():
+        assert depth == pytest.approx(scale * compliance(depth) * softness**2, rel=0.05)
+    # Settled within 5 % after 3 to 5 time constants, by how much d changes on the way: proportional within 50 %.
+    for softness in (0.5, 1.5, 3.0, 6.0):
+        assert times[softness] / times[1.0] == pytest.approx(softness, rel=0.5)
 
 
 # Mass and gravity
@@ -264,7 +281,7 @@ def test_link_mass_weighs_on_the_ground_and_resists_turning(tmp_path: Path, scal
     """Only the 0.5 kg wheel is a link here; the arm's inertia grows with its mass."""
     assert feet_load(block(tmp_path, link_mass=scale)).sum() == pytest.approx((4.0 + 0.5 * scale) * G, rel=1e-3)
     pushed = arm(tmp_path, {"link_mass": scale})
-    # Torque 10 x 0.2 = 2 N m on 0.1 kg m^2 x scale; kd acts once the arm moves, so within one step not at all.
+    # Torque 10 x 0.2 = 2 N m on 0.1 kg m^2 x scale; kd acts once the arm moves, not in the first step.
     assert pushed.torque(0.2) == pytest.approx(2.0 / scale, rel=1e-6)
 
 
@@ -274,11 +291,23 @@ def test_center_of_mass_moves_the_load_between_feet(tmp_path: Path, shift: float
     """The term moves all three axes alike: levers of 0.4 m along and 0.2 m across give each pair's share."""
     front_right, front_left, rear_right, rear_left = feet_load(block(tmp_path, center_of_mass=shift))
     total = 4.5 * G
-    moved = shift * 4.0 / 4.5  # the wheel's 0.5 kg stays
-    # 1 %: under uneven loads the block tilts a little on its soft contacts
-    assert front_right + front_left == pytest.approx(total * (0.2 + moved) / 0.4, rel=0.01)
-    assert front_left + rear_left == pytest.approx(total * (0.1 + moved) / 0.2, rel=0.01)
+    forward, left = (0.009 + shift) * 4.0 / 4.5, shift * 4.0 / 4.5  # the wheel's 0.5 kg stays
+    # 0.1 %: under uneven loads the block tilts a little on its soft contacts
+    assert front_right + front_left == pytest.approx(total * (0.2 + forward) / 0.4, rel=1e-3)
+    assert front_left + rear_left == pytest.approx(total * (0.1 + left) / 0.2, rel=1e-3)
     assert front_right + front_left + rear_right + rear_left == pytest.approx(total, rel=1e-3)
+
+
+@effect_of("center_of_mass")
+@pytest.mark.parametrize("name", ["go1", "go2"])
+def test_the_robots_take_another_center_of_mass(name: str) -> None:
+    """MuJoCo skips the inertial frame of a body where it is the body's own: there the term would do nothing."""
+    robot = get_robot(name)
+    model = build_model(robot)
+    base = model.body(robot.base_body).id
+    offset = (mujoco.mjtSameFrame.mjSAMEFRAME_NONE, mujoco.mjtSameFrame.mjSAMEFRAME_BODYROT)
+    assert int(model.body_sameframe[base]) in [int(kind) for kind in offset]
+    assert not model.body_simple[base]
 
 
 @effect_of("gravity")
@@ -325,14 +354,14 @@ def test_torque_curve_is_the_same_backwards(tmp_path: Path, rate: float) -> None
 def test_torque_within_the_curve_is_pd_control(tmp_path: Path) -> None:
     """Back-EMF does not show where the motor has voltage to spare: torque is kp error - kd speed exactly."""
     machine = arm(tmp_path, {})
-    for target, rate in ((0.2, 3.0), (-0.4, 8.0), (0.9, -4.0), (0.1, 14.0)):
+    for target, rate in ((0.2, 3.0), (-0.4, 8.0), (0.5, -4.0), (0.1, 14.0)):
         assert machine.torque(target, rate) == pytest.approx(10.0 * target - 0.5 * rate, rel=1e-6)
 
 
 @effect_of("kp")
 @pytest.mark.parametrize("scale", [0.8, 1.0, 1.25])
 def test_kp_decides_how_far_a_load_bends_the_joint(tmp_path: Path, scale: float) -> None:
-    """A pendulum that is held up: at rest the controller's torque is its weight's, 0.2 m x 1 kg x g cos(angle)."""
+    """A pendulum that is held up: at rest the controller balances its weight, 0.2 m x 1 kg x g cos(angle)."""
     xml = ARM.format(joint="damping='0.5'").replace('axis="0 0 1"', 'axis="0 1 0"')
     machine = Machine(tmp_path, xml.replace('pos="0 0 0" mass="1"', 'pos="0.2 0 0" mass="1"'), {"kp": scale})
     machine.run(4.0)
@@ -344,7 +373,7 @@ def test_kp_decides_how_far_a_load_bends_the_joint(tmp_path: Path, scale: float)
 @effect_of("kd")
 @pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
 def test_kd_decides_how_fast_an_oscillation_dies(tmp_path: Path, scale: float) -> None:
-    """Peaks of J q'' + kd q' + kp q = 0 shrink by exp(-kd/2J x period). 2 %: steps of 1 ms, read at the peaks."""
+    """Peaks of J q'' + kd q' + kp q = 0 shrink by exp(-kd/2J x half period). 2 %: steps of 1 ms."""
     machine = arm(tmp_path, {"kd": scale}, kd=0.1)
     machine.start(angle=0.3)
     machine.aim(0.0)
@@ -372,14 +401,14 @@ def test_joint_friction_holds_the_joint_up_to_its_torque(tmp_path: Path, scale: 
     machine.start()
     machine.aim(2.0 * friction)
     machine.run(0.02)
-    # 2 %: the friction constraint is regularized; the arm has turned by 1 mrad, so the torque is all but constant
+    # 2 %: the friction constraint is regularized; the arm has hardly turned, so the torque is constant
     assert machine.rate == pytest.approx((2.0 - 1.0) * friction / ARM_INERTIA * 0.02, rel=0.02)
 
 
 @effect_of("joint_damping")
 @pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
 def test_joint_damping_slows_a_free_arm(tmp_path: Path, scale: float) -> None:
-    """Without a motor's torque the speed decays as exp(-c t / J). 1 %: implicit steps of 1 ms with c/J = 4 per s."""
+    """Without a motor the speed decays as exp(-c t / J). 1 %: implicit steps of 1 ms with c/J up to 4 per s."""
     machine = arm(tmp_path, {"joint_damping": scale}, "damping='0.2'", kp=1e-9, kd=0.0)
     machine.start(rate=5.0)
     machine.run(0.5)
@@ -405,7 +434,7 @@ def test_armature_adds_inertia(tmp_path: Path, scale: float) -> None:
 
 @effect_of("motor_offset")
 def test_motor_offset_shifts_where_the_joint_rests_but_not_what_it_reads() -> None:
-    """A Go2 floating in all but no gravity: its joints rest at the target minus the offset and read the target."""
+    """A Go2 in next to no gravity: its joints rest at the target minus the offset and read the target."""
     ranges = {"motor_offset": (0.08, 0.08), "joint_friction": (0.0, 0.0), "gravity": (-9.0, -9.0)}
     env = environment("go2-walk", 2, ranges)
     env.reset()
@@ -417,7 +446,8 @@ def test_motor_offset_shifts_where_the_joint_rests_but_not_what_it_reads() -> No
     assert torch.allclose(env.state.joint_position - env.state.joint_home, torch.tensor(-0.08), atol=1e-3)
     reading = last_frame(env, observation)[:, env.observation.slices["joint_position"]]
     assert torch.allclose(reading, torch.zeros(2, 12), atol=1e-3)
-    assert torch.allclose(reading - (env.state.joint_position - env.state.joint_home), torch.tensor(0.08), atol=1e-6)
+    truth = env.state.joint_position - env.state.joint_home
+    assert torch.allclose(reading - truth, torch.tensor(0.08), atol=1e-6)
 
 
 @effect_of("motor_offset")
@@ -494,8 +524,8 @@ def last_frame(env: Environment, observation: torch.Tensor) -> torch.Tensor:
 
 @effect_of("push_velocity", "push_interval")
 def test_pushes_change_the_velocity_by_so_much_so_often() -> None:
-    """Jumps of the base's velocity between two physics steps, over 6 s of 100 standing Go2."""
-    env = environment("go2-walk", 100, {"push_velocity": (-0.4, 0.6), "push_interval": (0.5, 1.0)},
+    """Jumps of the base's velocity between two physics steps, over 6 s of 50 standing Go2."""
+    env = environment("go2-walk", 50, {"push_velocity": (-0.4, 0.6), "push_interval": (0.5, 1.0)},
                       episode_length_s=6.1)  # fmt: skip
     env.reset()
     jumps = []
@@ -508,13 +538,13 @@ def test_pushes_change_the_velocity_by_so_much_so_often() -> None:
     env.sim.step = watched  # type: ignore[method-assign]
     for _ in range(300):
         before = env.sim.qvel.copy()
-        env.step(torch.zeros(100, 12))
+        env.step(torch.zeros(50, 12))
     jump = np.stack(jumps)  # (T, N, nv)
     assert not jump[:, :, 2:].any()  # only the horizontal velocity
     pushed = jump[:, :, :2].any(2)
     sizes = jump[:, :, :2][pushed]
     count = len(sizes)
-    assert count > 650  # 6 s / 0.75 s on average, 100 times, less the unfinished wait
+    assert count > 325  # 6 s / 0.75 s on average, 50 times, less the unfinished wait
     assert sizes.min() >= -0.4 and sizes.max() <= 0.6
     # Uniform over a width of 1: standard deviation 1/sqrt(12) = 0.289; means within 4 standard errors
     assert sizes.mean(0) == pytest.approx([0.1, 0.1], abs=4 * 0.289 / math.sqrt(count))
@@ -522,7 +552,7 @@ def test_pushes_change_the_velocity_by_so_much_so_often() -> None:
     assert abs(np.corrcoef(sizes.T)[0, 1]) < 4 / math.sqrt(count)
     waits = np.concatenate([np.diff(np.flatnonzero(column), prepend=0) for column in pushed.T]) * env.dt
     assert waits.min() >= 0.5 - env.dt and waits.max() <= 1.0 + env.dt  # rounded to control steps
-    assert waits.mean() == pytest.approx(0.75, abs=0.03)  # long last waits are cut off, hence more than 4 errors
+    assert waits.mean() == pytest.approx(0.75, abs=0.03)  # long last waits are cut off
 
 
 @effect_of("push_velocity")
@@ -549,7 +579,7 @@ NOISE = {
 
 
 def sensor_errors(env: Environment, steps: int) -> dict[str, np.ndarray]:
-    """(T, N, size) readings less the truth, the noise-free frame that the critic gets, by observation term."""
+    """(T, N, size) readings less the truth (the critic's noise-free frame), by observation term."""
     env.reset()
     errors = []
     for _ in range(steps):
@@ -580,16 +610,16 @@ def test_noise_spreads_the_readings_anew_at_each_step(term: str) -> None:
 
 
 BIAS = {
-    "angular_velocity_bias": ("angular_velocity", (-0.1, 0.3), False),
-    "gravity_bias": ("gravity", (-0.05, 0.05), False),
-    "motor_offset": ("joint_position", (-0.03, 0.05), True),
+    "angular_velocity_bias": ("angular_velocity", (-0.1, 0.3)),
+    "gravity_bias": ("gravity", (-0.05, 0.05)),
+    "motor_offset": ("joint_position", (-0.03, 0.05)),
 }
 
 
 @effect_of("angular_velocity_bias", "gravity_bias", "motor_offset")
 @pytest.mark.parametrize("term", BIAS)
 def test_bias_is_constant_for_an_episode(term: str) -> None:
-    reading, (low, high), _ = BIAS[term]
+    reading, (low, high) = BIAS[term]
     env = environment("go2-walk", 200, {term: (low, high)}, episode_length_s=0.4)
     errors = sensor_errors(env, 39)  # observations 0..18 of the first episode, 20 of the second
     bias = errors.pop(reading)
@@ -609,12 +639,10 @@ def test_bias_is_constant_for_an_episode(term: str) -> None:
 
 def test_neutral_values_leave_the_physics_as_they_are() -> None:
     """Every term at its neutral value together: the same trajectory as without any, to the bit."""
-    alike = {"friction", "restitution"}  # absolute; restitution 0 is critical damping, MuJoCo's default
-    ranges = {name: (term.neutral, term.neutral) for name, term in TERMS.items() if name not in alike}
-    plain, neutral = environment("go2-walk", 4, {}), environment("go2-walk", 4, {**ranges, "restitution": (0, 0)})
+    ranges = {name: (term.neutral, term.neutral) for name, term in TERMS.items()}
+    plain, neutral = environment("go2-walk", 4, {}), environment("go2-walk", 4, ranges)
     assert torch.equal(plain.reset()[0], neutral.reset()[0])
     for i in range(60):
         action = torch.full((4, 12), math.sin(i / 5))
         a, b = plain.step(action), neutral.step(action)
-    # set_const and the bounce's damping ratio (cos 0.001) round differently: within 1e-3 after 1.2 s of motion
-    assert torch.allclose(a.critic_observation, b.critic_observation, atol=1e-3)
+        assert torch.equal(a.critic_observation, b.critic_observation)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import shutil
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,8 @@ from envs.environment import Environment
 from envs.observations import Observation
 from envs.robots.spec import RobotSpec
 from envs.tasks.task import Task
+from sim2real.bundle import Bundle
+from sim2real.export import export
 
 
 @dataclass(frozen=True)
@@ -54,3 +60,11 @@ def untrained(task_name: str, run: Path, gain: float = 0.3, hidden: tuple[int, .
         policy.actor.head.weight *= gain / 0.01  # training starts with a gain of 0.01
     policy.eval()
     return Untrained(task, robot, env.observation, policy, run)
+
+
+@functools.cache
+def exported(task_name: str) -> Bundle:
+    """The bundle of such a policy; made once for all test files, so copy it before changing it."""
+    folder = Path(tempfile.mkdtemp(prefix="gantry-test-bundle-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return export(untrained(task_name, folder / "run"), num_sims=2)
