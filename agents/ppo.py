@@ -135,6 +135,8 @@ class TensorPPO(PPO):
         self.return_scale = ReturnScale(self.gamma, torch.zeros(env.num_envs))
         self.rollout = Rollout.empty(n_steps, environment)
         self._observations: tuple[Tensor, Tensor] | None = None
+        self._no_callback = _NoCallback()
+        self._no_callback.init_callback(self)
         _prepare_thread()
         self._threads = ThreadPoolExecutor(learning_threads, initializer=_prepare_thread)
         self.component_sums: dict[str, Tensor] = {}
@@ -161,6 +163,12 @@ class TensorPPO(PPO):
         scale.mean, scale.variance, scale.count = content["return_statistics"]
         self.adaptive_rate = content["learning_rate"]
         self.num_timesteps, self._n_updates = content["num_timesteps"], content["n_updates"]
+
+    def iterate(self) -> None:
+        """One rollout and the update from it."""
+        assert self.env is not None
+        self.collect_rollouts(self.env, self._no_callback, self.rollout_buffer, self.n_steps)
+        self.train()
 
     @torch.no_grad()
     def collect_rollouts(
@@ -296,6 +304,11 @@ def _divergence(old_mean: Tensor, old_std: Tensor, mean: Tensor, std: Tensor) ->
     """(K,) Kullback-Leibler divergence of diagonal Gaussians, new from old."""
     moved = (old_std.square() + (old_mean - mean).square()) / (2 * std.square())
     return ((std / old_std).log() + moved - 0.5).sum(1)
+
+
+class _NoCallback(BaseCallback):
+    def _on_step(self) -> bool:
+        return True
 
 
 def _prepare_thread() -> None:

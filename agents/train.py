@@ -5,7 +5,6 @@ import os
 import resource
 import shutil
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,25 +14,16 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 
 from agents import checkpoint, run_folder
-from agents.ppo import TensorPPO
 from agents.progress import Progress
+from agents.training import Training
 from configs import schema
 from configs.errors import UserError
 from envs import randomization, rewards, tasks
-from envs.environment import Environment
 from envs.tasks.task import Task
-from envs.vec_env import SB3VecEnv
 
 schema.register()
-
-
-class _NoCallback(BaseCallback):
-    def _on_step(self) -> bool:
-        return True
 
 
 def resolve_ranges(choice: Any, task: Task) -> dict[str, tuple[float, float]]:
@@ -70,38 +60,6 @@ def count_threads(configured: int) -> int:
         and "BasicLauncher" not in hydra_config.launcher._target_
     )
     return 1 if parallel else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class Training:
-    """A learner on its environment, with a run folder that always holds where it stands."""
-
-    def __init__(self, config: Mapping[str, Any], run: Path, reward_file: Path, ranges: randomization.Ranges) -> None:
-        self.config, self.run = config, run
-        self.task = tasks.get(config["task"])
-        self.threads = int(config["threads"])
-        ppo = dict(config["ppo"])
-        self.environment = Environment(
-            self.task, ppo.pop("num_envs"), reward=rewards.load(reward_file), seed=config["seed"],
-            randomization=ranges, terrain=config["terrain"], collision=config["collision"],
-            num_threads=self.threads, termination_penalty=config["termination_penalty"],
-        )  # fmt: skip
-        networks = {name: ppo.pop(name) for name in ("actor_hidden", "critic_hidden", "initial_std")}
-        self.ppo = TensorPPO(
-            SB3VecEnv(self.environment), seed=config["seed"], learning_threads=self.threads,
-            policy_kwargs=networks, **ppo,
-        )  # fmt: skip
-        self.iteration, self.seconds = 0, 0.0
-        self._callback = _NoCallback()
-        self._callback.init_callback(self.ppo)
-        self._falls, self._steps = 0, 0
-        return entry
-
-
-def _iteration(line: str) -> int:
-    try:
-        return int(json.loads(line)["iteration"])
-    except (ValueError, KeyError, TypeError):
-        return sys.maxsize  # half a line, from a kill
 
 
 def prepare(config: dict[str, Any]) -> tuple[Path, Training]:

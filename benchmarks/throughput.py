@@ -21,7 +21,6 @@ from mjbatch import Batch
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from agents.ppo import TensorPPO
-from agents.train import _NoCallback
 from benchmarks.report import finish, peak_memory_gb
 from configs.schema import PPO
 from envs import tasks
@@ -136,22 +135,16 @@ def training_rate(rounds: int) -> dict[str, float]:
     from stable_baselines3.common.logger import Logger
 
     ppo.set_logger(Logger(None, []))
-    callback = _NoCallback()
-    callback.init_callback(ppo)
     ratios, rates = [], []
-
-    def iterate() -> None:
-        ppo.collect_rollouts(env, callback, ppo.rollout_buffer, ppo.n_steps)
-        ppo.train()
 
     def alone_steps() -> None:
         for action in 0.15 * torch.randn(ppo.n_steps, settings.num_envs, environment.num_actions):
             environment.step(action)
 
-    iterate()
+    ppo.iterate()
     for _ in range(rounds):
         alone = seconds(alone_steps)
-        whole = seconds(iterate)
+        whole = seconds(ppo.iterate)
         ratios.append(alone / whole)
         rates.append(settings.num_envs * ppo.n_steps / whole)
     return {

@@ -151,7 +151,8 @@ class Environment:
         for name in _REMEMBERED:
             arrays[f"state/{name}"] = getattr(self.state, name).numpy()
         arrays |= {"rows": self.sim.rows, "packed": self._packed.numpy(), "history": self.sensing.history.numpy(),
-                   "error": self.sensing.error.numpy(), "scalars": self.randomizer.scalars, "diverged": np.array(self.diverged_count)}  # fmt: skip
+                   "error": self.sensing.error.numpy(), "scalars": self.randomizer.scalars,
+                   "diverged": np.array(self.diverged_count)}  # fmt: skip
         return arrays
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:

@@ -99,22 +99,29 @@ class Run:
         return self.config.get("reward")
 
 
-def read_run(path: Path, *, now: float | None = None) -> Run:
-    """Reads a run folder; what is wrong with it stands in the result, in `state`, `reason` and `problems`."""
+def read_run(path: Path, *, points: int | None = None, now: float | None = None) -> Run:
+    """Reads a run folder; what is wrong with it stands in the result, in `state`, `reason` and `problems`.
+
+    Args:
+        path: the folder.
+        points: read about so many points of the learning curves only, which is faster.
+        now: [s] since the epoch, to tell whether a running run has gone silent; by default the present.
+    """
     run = Run(path=path)
     run.touched = max((t for name in _SIGNS_OF_LIFE if (t := _modified(path / name))), default=None)
     run.record = _try(run, "run.json", lambda name: files.read_json(path, name), {})
     run.config, run.config_source = _try(run, "config.yaml", lambda name: _config(path, name), ({}, None))
     run.reward_source = _try(run, "reward.py", lambda name: visible(files.read_text(path, name)), None)
     run.ranges = _try(run, "randomization.yaml", lambda name: _ranges(run, name), {})
-    run.progress = _try(run, "progress.jsonl", lambda name: _progress(path, name), Progress())
+    run.progress = _try(run, "progress.jsonl", lambda name: _progress(path, name, points), Progress())
     run.problems += [Problem("progress.jsonl", note) for note in run.progress.notes]
     run.evaluation = _try(
         run, "evaluation.json", lambda name: evaluation.parse(files.read_json(path, name)), Evaluation()
     )
-    run.survival = _try(
-        run, "survival.json", lambda name: evaluation.parse_survival(files.read_json(path, name)), []
-    )
+    if os.path.lexists(path / "survival.json"):  # few runs have one, so it is not missed
+        run.survival = _try(
+            run, "survival.json", lambda name: evaluation.parse_survival(files.read_json(path, name)), []
+        )
     run.video = _try(run, "video.mp4", lambda name: _video(path, name), None)
     run.state, run.reason = _state(run, time.time() if now is None else now)
     return run
@@ -219,9 +226,9 @@ def _ranges(run: Run, name: str) -> dict[str, tuple[float, float]]:
     return found
 
 
-def _progress(path: Path, name: str) -> Progress:
+def _progress(path: Path, name: str, points: int | None) -> Progress:
     try:
-        return progress.read(files.regular(path, name))
+        return progress.read(files.regular(path, name), points)
     except OSError as error:
         raise Unreadable(f"cannot be read: {error.strerror}") from error
 

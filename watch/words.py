@@ -41,7 +41,7 @@ def plus_minus(value: Interval, scale: float = 1.0) -> tuple[str, str]:
         return significant(mean), ""
     half = (value.high - value.low) / 2 * scale
     if half <= 0 or abs(mean) >= 1e6:
-        return significant(mean), significant(half, 2)
+        return significant(mean), significant(half, 2) if half > 0 else ""
     # Two digits of the uncertainty while it starts with 1 or 2, else one (as the Particle Data Group does).
     exponent = math.floor(math.log10(half))
     decimals = max(0, -exponent + (1 if half / 10**exponent < 3 else 0))
@@ -63,7 +63,7 @@ def readable_unit(unit: str) -> str:
 
 def spread(value: Interval | None, scale: float = 1.0) -> str:
     """The 95 % interval, such as 0.82 to 0.84; empty where there is none."""
-    if value is None or value.low is None or value.high is None:
+    if value is None or value.low is None or value.high is None or value.low == value.high:
         return ""
     return f"{significant(value.low * scale)} to {significant(value.high * scale)}"
 
