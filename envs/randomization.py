@@ -145,7 +145,26 @@ def _scale_motor_strength(f: Fields, ids: np.ndarray, value: np.ndarray) -> None
 
 
 def _scale_gain(index: int) -> Write:
-    def _set_delay(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
+    def write(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
+        f["actuator_gainprm"][ids, :, index] *= value
+
+    return write
+
+
+def _scale_dofs(field: str) -> Write:
+    def write(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
+        f[field][ids[:, None], f.dofs] *= value
+
+    return write
+
+
+def _scale_friction(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
+    f["dof_frictionloss"][ids[:, None], f.dofs] *= value
+    # Joints that stick have their friction in the motor instead (scene.py, stiction).
+    f["actuator_biasprm"][ids, :, _LUGRE] *= value[:, f.robot.driven_index, None]
+
+
+def _set_delay(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
     f["actuator_delay"][ids] = value
 
 
