@@ -22,6 +22,7 @@ from envs.tasks.task import Task
 from envs.vec_env import action_space, observation_space
 
 CHECKPOINT = "checkpoint.pt"
+_CONTENT = {"policy", "optimizer", "environment", "learner", "torch_random", "extra"}
 
 
 def save(path: Path, ppo: TensorPPO, extra: dict[str, Any]) -> None:
@@ -48,12 +49,15 @@ def read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; the run has saved no checkpoint yet") from None
     except Exception as error:
-        reason = str(error).splitlines()[0][:120]
+        reason = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0][:120]
         raise UserError(
             f"checkpoint {path} is damaged or no plain data ({reason}); train again or use a copy"
         ) from error
     if not isinstance(content, dict) or content.get("format") != run_folder.FORMAT:
         raise UserError(f"checkpoint {path} is not of format {run_folder.FORMAT}; it is from another version of Gantry")
+    missing = sorted(_CONTENT - content.keys())
+    if missing:
+        raise UserError(f"checkpoint {path} lacks {', '.join(missing)}; train again or use a copy")
     return content
 
 
@@ -61,11 +65,14 @@ def restore(path: Path, ppo: TensorPPO) -> dict[str, Any]:
     """Puts a fresh learner and its environment where `save` left them; returns what was saved as extra."""
     content = read(path)
     _load_weights(ppo.policy, content["policy"], path)
-    ppo.policy.optimizer.load_state_dict(content["optimizer"])
-    ppo.environment.restore({name: value.numpy() for name, value in content["environment"].items()})
-    ppo.restore(content["learner"])
-    torch.set_rng_state(content["torch_random"])
-    extra: dict[str, Any] = json.loads(content["extra"])
+    try:
+        ppo.policy.optimizer.load_state_dict(content["optimizer"])
+        ppo.environment.restore({name: value.numpy() for name, value in content["environment"].items()})
+        ppo.restore(content["learner"])
+        torch.set_rng_state(content["torch_random"])
+        extra: dict[str, Any] = json.loads(content["extra"])
+    except (KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+        raise _misfit(path, error) from error
     return extra
 
 
@@ -93,11 +100,16 @@ def load_policy(run: Path) -> LoadedPolicy:
     task = tasks.get(config["task"])
     robot = robots.get(task.robot)
     observation = Observation(robot, task.observation, task.history)
-    mirrors = make_mirrors(observation, robot) if config["ppo"]["symmetry"] else None
+    try:
+        ppo = config["ppo"]
+        networks = {name: ppo[name] for name in ("actor_hidden", "critic_hidden")}
+        symmetric = ppo["symmetry"]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{run / 'config.yaml'} holds no configuration of a run: {error} is missing") from error
     policy = ActorCritic(
         observation_space(observation.size), action_space(robot.num_actions), lambda _: 0.0,
-        critic_size=critic_size(observation, robot), mirrors=mirrors,
-        actor_hidden=config["ppo"]["actor_hidden"], critic_hidden=config["ppo"]["critic_hidden"],
+        critic_size=critic_size(observation, robot),
+        mirrors=make_mirrors(observation, robot) if symmetric else None, **networks,
     )  # fmt: skip
     _load_weights(policy, read(run / CHECKPOINT)["policy"], run / CHECKPOINT)
     policy.set_training_mode(False)
@@ -107,9 +119,13 @@ def load_policy(run: Path) -> LoadedPolicy:
 def _load_weights(policy: ActorCritic, weights: dict[str, Tensor], path: Path) -> None:
     try:
         policy.load_state_dict(weights)
-    except (RuntimeError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"checkpoint {path} does not fit the run's configuration: {reason}") from error
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise _misfit(path, error) from error
+
+
+def _misfit(path: Path, error: Exception) -> UserError:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return UserError(f"checkpoint {path} does not fit the run's configuration: {reason}")
 
 
 def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:

@@ -23,8 +23,17 @@ from envs.tasks.task import Task
 Act = Callable[[Tensor], Tensor]
 GRAVITY_M_S2 = 9.81
 
-# Two-sided 97.5 % quantiles of Student's t for 1, 2, ... degrees of freedom.
+# 97.5 % quantiles of Student's t for 1, 2, ... degrees of freedom, and of the normal distribution.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+_NORMAL = 1.959964
+
+
+def student_t(degrees: int) -> float:
+    """97.5 % quantile of Student's t. Beyond the table: Abramowitz and Stegun 26.7.5, to 0.002 there."""
+    if degrees <= len(_T):
+        return _T[degrees - 1]
+    z = _NORMAL
+    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 
 @dataclass(frozen=True)
@@ -91,8 +100,7 @@ def interval(values: Sequence[float]) -> dict[str, float | None]:
     mean = float(array.mean())
     if len(array) < 2:
         return {"mean": mean, "low": None, "high": None}
-    t = _T[len(array) - 2] if len(array) - 2 < len(_T) else 1.96
-    half = t * float(array.std(ddof=1)) / math.sqrt(len(array))
+    half = student_t(len(array) - 1) * float(array.std(ddof=1)) / math.sqrt(len(array))
     return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
@@ -120,11 +128,10 @@ def summarize(task: Task, batches: Sequence[Episodes], mass_kg: float) -> dict[s
         report["foot_use"] = [float(x) for x in use]
     if {"power", "speed"} <= set(task.measures):
         weight = mass_kg * GRAVITY_M_S2
-        report["cost_of_transport"] = over_seeds(
-            lambda b: (
-                b.measures["power"].mean(keepdims=True).repeat(len(b.fitness))
-                / (weight * max(float(b.measures["speed"].mean()), 1e-6))
-            )
+        means = [(b.measures["power"][k].mean(), b.measures["speed"][k].mean())
+                 for b, k in zip(batches, kept, strict=True)]  # fmt: skip
+        report["cost_of_transport"] = interval(
+            [float(power) / (weight * max(float(speed), 1e-6)) for power, speed in means]
         )
     return report
 

@@ -242,7 +242,7 @@ class TensorPPO(PPO):
         parameters = [p for group in policy.optimizer.param_groups for p in group["params"]]
 
         def gradient(rows: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-            loss, report = self._loss([x[rows] for x in data], old_std, len(part))
+            loss, report = self._loss([x.index_select(0, rows) for x in data], old_std, len(part))
             return torch.autograd.grad(loss, parameters), report
 
         # Each thread takes its share of the rows: one meeting per step instead of one per operation, which

@@ -119,11 +119,18 @@ class RunRecord:
 
     @classmethod
     def begin(cls, folder: Path, kind: str, task: str, name: str, threads: int) -> "RunRecord":
-        record = cls(folder, {
+        """The record of a run that starts now. A resumed one keeps how it began; `resumed` lists what followed."""
+        content: dict[str, Any] = {
             "format": FORMAT, "kind": kind, "task": task, "name": name, "command": sys.argv,
             "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "state": "running", "error": None,
             "versions": versions(), "git_commit": git_commit(), "machine": machine(), "threads": threads,
-        })  # fmt: skip
+        }  # fmt: skip
+        if (folder / "run.json").is_file():
+            before = read_json(folder / "run.json")
+            now = {key: content[key] for key in ("command", "created", "versions", "git_commit", "machine")}
+            content |= {key: before[key] for key in now if key in before}
+            content["resumed"] = [*before.get("resumed", []), now]
+        record = cls(folder, content)
         record.save()
         return record
 

@@ -6,6 +6,7 @@ import resource
 import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,15 @@ def count_threads(configured: int) -> int:
     return 1 if parallel else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_NEEDED = ("config.yaml", "randomization.yaml", "reward.py")
+"""What a run folder must hold to be continued."""
+
+
 def prepare(config: dict[str, Any]) -> tuple[Path, Training]:
     """Checks the configuration and makes (or finds) the run folder and its Training. Raises UserError."""
     resume = config.pop("resume")
     if resume:
-        run = _find_unfinished(config) if resume is True else run_folder.require(Path(resume), "config.yaml")
+        run = _find_unfinished(config) if resume is True else run_folder.require(Path(str(resume)), *_NEEDED)
         kept = run_folder.read_config(run)
         ranges = yaml.safe_load((run / "randomization.yaml").read_text()) or {}
         training = Training(kept, run, run / "reward.py", randomization.validate(ranges))
@@ -99,11 +104,11 @@ def _find_unfinished(config: Mapping[str, Any]) -> Path:
     wanted = {**config, "threads": count_threads(config["threads"])}
     folder = Path(config["runs"]) / config["task"]
     for run in sorted(folder.glob("*/"), reverse=True):
-        if not (run / "config.yaml").is_file() or not (run / "run.json").is_file():
-            continue
-        same = run_folder.read_config(run) == json.loads(json.dumps(wanted))
-        if same and run_folder.read_json(run / "run.json").get("state") != "finished":
-            return run
+        with suppress(UserError):  # a folder that is damaged or no run must not stand in the way of the others
+            run_folder.require(run, "run.json", *_NEEDED)
+            same = run_folder.read_config(run) == json.loads(json.dumps(wanted))
+            if same and run_folder.read_json(run / "run.json").get("state") != "finished":
+                return run
     raise UserError(f"no unfinished run with this configuration below {folder}; leave resume out to start one")
 
 
@@ -130,7 +135,6 @@ def train(config: dict[str, Any]) -> Path:
 
             film(run)
     except KeyboardInterrupt:
-        training.save()
         _finish(record, training, "stopped")
         print(f"stopped; continue with: gantry train resume={run}", flush=True)
         raise

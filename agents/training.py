@@ -1,11 +1,14 @@
 """One training: a learner on its environment, with a run folder that always holds where it stands."""
 
 import json
+import signal
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 
@@ -47,18 +50,24 @@ class Training:
         checkpoint.save(self.checkpoint, self.ppo, {"iteration": self.iteration, "seconds": self.seconds})
 
     def resume(self) -> None:
-        """Continues from the run's checkpoint; what was logged after it is cut off, for it happens again."""
-        if not self.checkpoint.is_file():
-            return
-        extra = checkpoint.restore(self.checkpoint, self.ppo)
-        self.iteration, self.seconds = extra["iteration"], extra["seconds"]
+        """Continues from the run's checkpoint; what was logged after it is cut off, for it happens again.
+
+        A run that was killed before its first checkpoint starts again.
+        """
+        if self.checkpoint.is_file():
+            extra = checkpoint.restore(self.checkpoint, self.ppo)
+            self.iteration, self.seconds = extra["iteration"], extra["seconds"]
         log = self.run / "progress.jsonl"
         lines = log.read_text().splitlines() if log.is_file() else []
         kept = [line for line in lines if _iteration(line) <= self.iteration]
         run_folder.write_atomically(log, "".join(f"{line}\n" for line in kept))
 
     def learn(self, progress: Progress) -> None:
-        """Trains until the configured number of steps. KeyboardInterrupt leaves a checkpoint of the last iteration."""
+        """Trains until the configured number of steps.
+
+        Ctrl-C lets the iteration end, saves and raises KeyboardInterrupt: a checkpoint from its middle could not
+        be continued as if nothing had happened. A second Ctrl-C stops at once; the last checkpoint stands.
+        """
         writer = TensorBoardOutputFormat(str(self.run))
         logger = Logger(str(self.run), [writer])
         self.ppo.set_logger(logger)
@@ -66,30 +75,37 @@ class Training:
         saved_at = time.monotonic()
         log = (self.run / "progress.jsonl").open("a", encoding="utf-8")
         try:
-            while self.ppo.num_timesteps < self.config["env_steps"]:
-                began = time.perf_counter()
-                self.ppo.iterate()
-                self.iteration += 1
-                took = time.perf_counter() - began
-                self.seconds += took
-                entry = self._entry(took)
-                log.write(json.dumps(entry) + "\n")
-                log.flush()
-                for name in ("reward", "fitness", "falls_per_minute", "env_steps_per_s"):
-                    logger.record(f"rollout/{name}", entry[name])
-                for group in ("components", "measures"):
-                    for name, value in entry[group].items():
-                        logger.record(f"{group}/{name}", value)
-                logger.dump(self.ppo.num_timesteps)
-                progress.update(entry)
-                if time.monotonic() - saved_at > self.config["checkpoint_every_s"]:
-                    self.save()
-                    saved_at = time.monotonic()
+            with _late_interrupts() as interrupted:
+                while self.ppo.num_timesteps < self.config["env_steps"] and not interrupted():
+                    self._iterate(log, logger, progress)
+                    if time.monotonic() - saved_at > self.config["checkpoint_every_s"]:
+                        self.save()
+                        saved_at = time.monotonic()
+                self.save()
+            if interrupted():
+                raise KeyboardInterrupt
         finally:
             log.close()
             writer.close()
             self.environment.on_measured = None
-        self.save()
+
+    def _iterate(self, log: TextIO, logger: Logger, progress: Progress) -> None:
+        """One rollout and the update from it, and what the logs say about them."""
+        began = time.perf_counter()
+        self.ppo.iterate()
+        self.iteration += 1
+        took = time.perf_counter() - began
+        self.seconds += took
+        entry = self._entry(took)
+        log.write(json.dumps(entry) + "\n")
+        log.flush()
+        for name in ("reward", "fitness", "falls_per_minute", "env_steps_per_s"):
+            logger.record(f"rollout/{name}", entry[name])
+        for group in ("components", "measures"):
+            for name, value in entry[group].items():
+                logger.record(f"{group}/{name}", value)
+        logger.dump(self.ppo.num_timesteps)
+        progress.update(entry)
 
     def _measure(self) -> None:
         """Falls of every step; fitness and measures of a rollout's last step only, since they cost time."""
@@ -118,6 +134,29 @@ class Training:
         }
         self._falls, self._steps = 0, 0
         return entry
+
+
+@contextmanager
+def _late_interrupts() -> Iterator[Callable[[], bool]]:
+    """Inside, the first SIGINT only makes the function that this yields return True; the next one interrupts."""
+    previous = signal.getsignal(signal.SIGINT)
+    asked = False
+
+    def ask(number: int, frame: object) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(signal.SIGINT, previous)
+        print("stopping after this iteration; Ctrl-C again stops at once", flush=True)
+
+    # Only the main thread may set handlers; and where SIGINT is ignored (as under nohup), it stays so.
+    ours = threading.current_thread() is threading.main_thread() and callable(previous)
+    if ours:
+        signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: asked
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, previous)
 
 
 def _iteration(line: str) -> int:

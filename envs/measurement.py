@@ -57,6 +57,9 @@ class Measurement:
     def _find_sensors(self, model: mujoco.MjModel, robot: RobotSpec) -> None:
         # The sensor gives the force that the foot exerts on the ground, world frame: z is minus the load.
         self._force_at = [int(model.sensor(f"{foot}_force").adr[0]) + 2 for foot in robot.feet]
+        self._sees_touch = f"{robot.base_body}_touch" in [model.sensor(i).name for i in range(model.nsensor)]
+        if not self._sees_touch:
+            return  # only feet can touch the ground
         self._legal_at = [int(model.sensor(f"{body}_touch").adr[0]) for body in robot.contact_bodies]
         self._touch_at = int(model.sensor(f"{robot.base_body}_touch").adr[0])
 
@@ -94,7 +97,7 @@ class Measurement:
 
     def illegal_contact(self, sensors: np.ndarray) -> Tensor:
         """(K,) bool: something other than the parts that may is on the ground."""
-        if self._legs is None:
+        if self._legs is None or not self._sees_touch:
             return torch.zeros(len(sensors), dtype=torch.bool)
         return torch.from_numpy(sensors[:, self._touch_at] > sensors[:, self._legal_at].sum(1))
 

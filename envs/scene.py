@@ -57,7 +57,7 @@ def build_model(
     _set_collision(spec, robot, collision)
     _add_ground(spec, robot, terrain, rough or RoughGround())
     _add_motors(spec, robot, (solver or SolverSettings()).physics_dt_s, stiction)
-    _add_contact_sensors(spec, robot)
+    _add_contact_sensors(spec, robot, collision)
     model = spec.compile()
     _widen_base_bounds(model, robot)
     return model
@@ -166,8 +166,8 @@ def _add_motors(spec: mujoco.MjSpec, robot: RobotSpec, physics_dt_s: float, stic
         motor.delay = 0.0
 
 
-def _add_contact_sensors(spec: mujoco.MjSpec, robot: RobotSpec) -> None:
-    """Net ground force on each foot, and whether each other part of the robot touches the ground."""
+def _add_contact_sensors(spec: mujoco.MjSpec, robot: RobotSpec, collision: Collision) -> None:
+    """Net ground force on each foot and, where they can, whether other parts of the robot touch the ground."""
 
     def add(name: str, kind: mujoco.mjtObj, obj: str, data: mujoco.mjtConDataField, reduce: int) -> None:
         spec.add_sensor(
@@ -178,7 +178,7 @@ def _add_contact_sensors(spec: mujoco.MjSpec, robot: RobotSpec) -> None:
     fields = mujoco.mjtConDataField
     for foot in robot.feet:
         add(f"{foot}_force", mujoco.mjtObj.mjOBJ_GEOM, foot, fields.mjCONDATA_FORCE, 3)
-    if robot.feet:
+    if robot.feet and collision != "feet":
         for body in (*robot.contact_bodies, robot.base_body):
             kind = mujoco.mjtObj.mjOBJ_XBODY if body == robot.base_body else mujoco.mjtObj.mjOBJ_BODY
             add(f"{body}_touch", kind, body, fields.mjCONDATA_FOUND, 0)

@@ -6,7 +6,6 @@ import errno
 import ipaddress
 import os
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,9 @@ from configs.errors import UserError
 from watch import files, report
 from watch.board import INTERVAL_S, Board
 from watch.run_reader import read_run
+
+_BLOCK = 256 * 1024
+"""Bytes of a video that are sent at a time."""
 
 
 class BoardServer(ThreadingHTTPServer):
@@ -123,7 +125,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _copy(self, video: BinaryIO, first: int, count: int) -> None:
         video.seek(first)
-        while count > 0 and (block := video.read(min(count, shutil.COPY_BUFSIZE))):
+        while count > 0 and (block := video.read(min(count, _BLOCK))):
             self.wfile.write(block)
             count -= len(block)
 
