@@ -206,8 +206,8 @@ class Environment:
             contact, had = s.foot_contact_force > CONTACT_FORCE_N, s.foot_contact
             s.foot_contact, s.foot_touchdown = contact, contact & ~had
             # A phase's clock runs through the step that ends it and is back at 0 one step later.
-            s.foot_air_time = (s.foot_air_time + self.dt) * ~(contact & had)
-            s.foot_contact_time = (s.foot_contact_time + self.dt) * (contact | had)
+            s.foot_air_time = (s.foot_air_time * ~had + self.dt) * ~(contact & had)
+            s.foot_contact_time = (s.foot_contact_time * had + self.dt) * (contact | had)
             s.illegal_contact = self._measure.illegal_contact(sim.sensordata)
 
     def _contain(self, diverged: np.ndarray) -> None:

@@ -148,8 +148,7 @@ class Contract:
         """Raises BundleError unless the policy was made for `robot` with these joints in this order."""
         if robot != self.robot:
             raise BundleError(
-                f"this bundle drives {self.robot!r}, but the robot is {robot!r}; export a run of a task of "
-                f"{robot}"
+                f"this bundle drives {self.robot!r}, but the robot is {robot!r}; export a run of a task of {robot}"
             )
         if joint_names is not None and tuple(joint_names) != self.joint_names:
             raise BundleError(
@@ -163,9 +162,7 @@ class Policy:
     For one thread; `reset` before each start.
     """
 
-    def __init__(
-        self, session: Any, readings: Sequence[Signal], memory: Sequence[Memory], output: str
-    ) -> None:
+    def __init__(self, session: Any, readings: Sequence[Signal], memory: Sequence[Memory], output: str) -> None:
         self._session = session
         self._inputs = {signal.name: np.zeros((1, signal.size), np.float32) for signal in readings}
         self._memory = tuple(memory)
@@ -379,9 +376,7 @@ def _parse(content: dict[str, Any], folder: Path) -> Contract:
                 Memory(m["input"], m["output"], tuple(map(int, m["shape"])), float(m["initial"]))
                 for m in content["memory"]
             ),
-            output=Signal(
-                content["output"]["name"], int(content["output"]["size"]), content["output"]["unit"]
-            ),
+            output=Signal(content["output"]["name"], int(content["output"]["size"]), content["output"]["unit"]),
             control_dt_s=_positive(content["control_dt_s"], "control_dt_s"),
             kp=_vector(content["kp"], len(driven), "kp"),
             kd=_vector(content["kd"], len(driven), "kd"),
@@ -397,8 +392,7 @@ def _parse(content: dict[str, Any], folder: Path) -> Contract:
             stand_kp=_vector(stand["kp"], len(driven), "stand_up.kp"),
             stand_kd=_vector(stand["kd"], len(driven), "stand_up.kd"),
             commands=tuple(
-                CommandEntry(c["name"], c["unit"], float(c["low"]), float(c["high"]))
-                for c in content["commands"]
+                CommandEntry(c["name"], c["unit"], float(c["low"]), float(c["high"])) for c in content["commands"]
             ),
             safety=SafetyLimits.from_dict(content["safety"]),
             sha256=content["sha256"],

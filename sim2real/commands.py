@@ -147,10 +147,7 @@ class Keyboard:
         "Q": Action.QUIT,
     }
     STEPS = {"w": (0, 1), "s": (0, -1), "a": (1, 1), "d": (1, -1), "q": (2, 1), "e": (2, -1)}
-    HELP = (
-        "1 stand  2 run  3 hold  4 damp  SPACE stop  c clear  Q quit   w/s forward  a/d left/right  "
-        "q/e turn  x zero"
-    )
+    HELP = "1 stand  2 run  3 hold  4 damp  SPACE stop  c clear  Q quit   w/s forward  a/d left/right  q/e turn  x zero"
 
     def __init__(
         self, commands: Sequence[CommandEntry], *, steer: bool = True, file_descriptor: int | None = None
@@ -385,9 +382,7 @@ def parse_script(content: Any, commands: Sequence[CommandEntry]) -> tuple[Step, 
         try:
             command = None if values is None else tuple(float(v) for v in values)
             lengths = {
-                key: float(item[key])
-                for key in ("for_s", "distance_m", "angle_rad")
-                if item.get(key) is not None
+                key: float(item[key]) for key in ("for_s", "distance_m", "angle_rad") if item.get(key) is not None
             }
         except (TypeError, ValueError):
             raise UserError(f"step {number} of the script: {item!r} holds what is no number") from None
@@ -418,9 +413,7 @@ def load_script(choice: str, commands: Sequence[CommandEntry]) -> tuple[Step, ..
     try:
         text = path.read_text()
     except OSError as error:
-        raise UserError(
-            f"script {choice!r}: {error.strerror}; valid: tour, or a YAML or JSON file"
-        ) from error
+        raise UserError(f"script {choice!r}: {error.strerror}; valid: tour, or a YAML or JSON file") from error
     try:
         import yaml
 
@@ -431,9 +424,7 @@ def load_script(choice: str, commands: Sequence[CommandEntry]) -> tuple[Step, ..
         try:
             content = json.loads(text)
         except ValueError as error:
-            raise UserError(
-                f"script {choice!r} is no JSON ({error}); for YAML install PyYAML"
-            ) from error
+            raise UserError(f"script {choice!r} is no JSON ({error}); for YAML install PyYAML") from error
     except yaml.YAMLError as error:
         raise UserError(f"script {choice!r}: {' '.join(str(error).split())}") from error
     return parse_script(content, commands)
@@ -510,9 +501,7 @@ class Script:
         self._before_s = situation.time_s
         command = self._current.command if self._current else None
         if command is not None and len(command) == 3 and situation.state is State.RUNNING:
-            clipped = [
-                min(max(v, e.low), e.high) for v, e in zip(command, self._entries, strict=True)
-            ]
+            clipped = [min(max(v, e.low), e.high) for v, e in zip(command, self._entries, strict=True)]
             self._reckoned_m += math.hypot(*clipped[:2]) * elapsed_s
             self._reckoned_rad += clipped[2] * elapsed_s
         if situation.truth is not None:

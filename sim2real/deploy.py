@@ -234,8 +234,7 @@ def show(summary: Summary, console: Console) -> None:
         table = Table("step", "asked", "outcome", "s", "m", "rad", "measured by", title="tour")
         for step in summary.steps:
             numbers = [
-                "" if value is None else f"{value:.2f}"
-                for value in (step.seconds, step.distance_m, step.angle_rad)
+                "" if value is None else f"{value:.2f}" for value in (step.seconds, step.distance_m, step.angle_rad)
             ]
             measured = "" if step.distance_m is None else step.measured
             table.add_row(step.name, step.asked, step.outcome, *numbers, measured)

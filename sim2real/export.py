@@ -193,9 +193,7 @@ def record(loaded: LoadedPolicy, ticks: int, seed: int) -> Recording:
             step = env.step(loaded.policy.mean_action(observation))
             fresh.append(starts)
             starts = len(step.ended) > 0
-            targets.append(
-                np.full(env.num_actions, np.nan) if starts else env.state.joint_target[0].numpy().copy()
-            )
+            targets.append(np.full(env.num_actions, np.nan) if starts else env.state.joint_target[0].numpy().copy())
             observation = step.observation
     return Recording({n: np.stack(r) for n, r in rows.items()}, np.stack(targets), np.array(fresh))
 
@@ -236,9 +234,7 @@ class Rollouts:
     """(A,) [rad/s] fastest change of each target from one tick to the next."""
 
 
-def rollouts(
-    loaded: LoadedPolicy, num_sims: int, seed: int, policies: Sequence[Policy] | None = None
-) -> Rollouts:
+def rollouts(loaded: LoadedPolicy, num_sims: int, seed: int, policies: Sequence[Policy] | None = None) -> Rollouts:
     """Episodes on the task's randomized physics, driven by torch, or by `policies`, one a simulation."""
     env = _environment(loaded, num_sims, seed)
     robot, rate = loaded.robot, np.zeros(loaded.robot.num_actions)
@@ -383,9 +379,7 @@ def contract_content(
         "task": task.name,
         "joint_names": list(robot.joint_names),
         "driven_joints": list(robot.driven_joints),
-        "readings": [
-            {"name": name, "size": sizes[name], "unit": units[name]} for name in module.reading_names
-        ],
+        "readings": [{"name": name, "size": sizes[name], "unit": units[name]} for name in module.reading_names],
         "memory": module.memory,
         "output": {"name": "joint_target", "size": robot.num_actions, "unit": "rad"},
         "control_dt_s": robot.control_dt_s,
@@ -484,9 +478,7 @@ def _readings(env: Environment) -> dict[str, Tensor]:
 def _module_policy(session: Any, module: DeployedPolicy) -> Policy:
     """A Policy before there is a contract."""
     signals = {node.name: node.shape[1] for node in session.get_inputs() if node.name in module.reading_names}
-    memory = tuple(
-        bundle.Memory(m["input"], m["output"], tuple(m["shape"]), m["initial"]) for m in module.memory
-    )
+    memory = tuple(bundle.Memory(m["input"], m["output"], tuple(m["shape"]), m["initial"]) for m in module.memory)
     return Policy(
         session,
         [bundle.Signal(name, signals[name], "") for name in module.reading_names],
@@ -514,8 +506,7 @@ def _golden(module: DeployedPolicy, recording: Recording) -> dict[str, Any]:
 def _stand_up(robot: RobotSpec, lower: np.ndarray, upper: np.ndarray) -> list[dict[str, Any]]:
     home = {"name": "home", "joint_position": robot.home_joint_position.tolist(), "duration_s": _RISE_S}
     folded = [
-        next((angle for suffix, angle in _FOLDED.items() if name.endswith(suffix)), None)
-        for name in robot.joint_names
+        next((angle for suffix, angle in _FOLDED.items() if name.endswith(suffix)), None) for name in robot.joint_names
     ]
     if not robot.feet or None in folded:
         return [home]
@@ -532,9 +523,7 @@ def _summary(evaluation: Any) -> Any:
     """An evaluation without its long lists: figures, texts and what holds them."""
     if isinstance(evaluation, dict):
         return {
-            key: _summary(value)
-            for key, value in evaluation.items()
-            if not isinstance(value, list) or len(value) <= 4
+            key: _summary(value) for key, value in evaluation.items() if not isinstance(value, list) or len(value) <= 4
         }
     return evaluation
 

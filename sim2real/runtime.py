@@ -189,7 +189,7 @@ class Runtime:
         self._limited = 0
         self._reasons: list[str] = []
         self._log: LogWriter | None = None
-        self._pending_events: list[str] = []
+        self._link_errors: set[str] = set()
 
     def stop(self, source: str) -> None:
         """Emergency stop, from any thread: damping from the next tick on, latched."""
@@ -409,6 +409,7 @@ class Runtime:
                 self._event(str(refused))
         else:
             self._clearing_until_s = None
+            self._link_errors.clear()
             self._enter(State.LIMP, f"cleared by {self._operator}")
 
     def _leave(self, now_s: float, why: str) -> None:
@@ -431,8 +432,8 @@ class Runtime:
             yield
         except LinkError as error:
             text = str(error)
-            if not self._pending_events or self._pending_events[-1] != text:  # once, not at every tick
-                self._pending_events.append(text)
+            if text not in self._link_errors:  # once, not at every tick
+                self._link_errors.add(text)
                 self._event(text)
 
     def _full(self, driven: FloatArray) -> FloatArray:

@@ -47,9 +47,7 @@ class SimulatedClock:
 class SimulationLink:
     """One simulation of the contract's robot.  For one thread."""
 
-    def __init__(
-        self, contract: Contract, *, physics: str = "nominal", seed: int = 0, real_time: bool = False
-    ) -> None:
+    def __init__(self, contract: Contract, *, physics: str = "nominal", seed: int = 0, real_time: bool = False) -> None:
         """`physics` names one of the physics sets: nominal, randomized, select or report.
 
         Raises UserError for an unknown task or set, LinkError if the task's robot is not the contract's.

@@ -91,12 +91,12 @@ WALK_CASES: list[tuple[str, dict[str, Any], dict[str, float]]] = [
     ("odd pose in motion",
      {"joint_position": HOME + 0.1, "command": [0.0, 0.0, 1.0], "base_angular_velocity_b": [0.0, 0.0, 1.0]},
      {"pose": -0.006}),
-    # -0.1 (0.3^2 + 0.4^2) for the one foot of two moving ones that is on the ground
+    # -0.15 x 0.5 m/s for the one foot of two moving ones that is on the ground
     ("slipping",
      {"foot_contact": [True, False, True, True],
       "foot_velocity_w": [[0.3, 0.4, 0.0], [0.3, 0.4, 9.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]],
       "foot_height": 0.07},
-     {"slip": -0.025}),
+     {"slip": -0.075}),
     # -0.02 x 12 x 0.5^2
     ("jerking", {"action": 0.25, "previous_action": -0.25}, {"action_rate": -0.06}),
     # -1e-4 x 12 x 10^2

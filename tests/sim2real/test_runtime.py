@@ -514,9 +514,7 @@ def test_deploy_runs_a_bundle_in_the_simulation(task, tmp_path, capsys):
     command = {"command": [0.3, 0, 0]} if task == "go2-walk" else {}
     script.write_text(json.dumps(["stand", "run", {"for_s": 0.6} | command, "damp"]))
     bundle = exported(task)
-    code = deploy.main(
-        [str(bundle.path), "--lock-step", "--script", str(script), "--log", str(log_path), "--json"]
-    )
+    code = deploy.main([str(bundle.path), "--lock-step", "--script", str(script), "--log", str(log_path), "--json"])
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert code == 0 and [step["outcome"] for step in summary["steps"]] == ["done"] * 4
     assert summary["missed_deadlines"] == 0 and summary["log"] == str(log_path)

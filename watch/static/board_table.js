@@ -5,26 +5,26 @@ const tableView = (() => {
   const COLUMNS = [
     { key: "task", title: "Task" },
     { key: "name", title: "Run" },
-    { key: "reward", title: "Reward" },
-    { key: "ranges", title: "Ranges" },
-    { key: "overrides", title: "Overrides" },
+    { key: "state", title: "State" },
     { key: "fitness", title: "Fitness", numeric: true, hint: "mean on randomized physics, else the last value while training" },
     { key: "falls", title: "Falls %", numeric: true, hint: "episodes that end in a fall" },
     { key: "minutes", title: "Minutes", numeric: true, hint: "wall time of the training" },
     { key: "steps", title: "Steps", numeric: true, hint: "environment steps" },
-    { key: "cost", title: "Model cost $", numeric: true, hint: "of the language model" },
-    { key: "state", title: "State" },
+    { key: "cost", title: "Cost $", numeric: true, hint: "of the language model" },
+    { key: "reward", title: "Reward" },
+    { key: "ranges", title: "Ranges", hint: "domain randomization, with the number of its terms" },
+    { key: "overrides", title: "Overrides", hint: "settings given on the command line" },
   ];
-  let body, head, sentinel, rows = [], made = 0, board;
-
-  const observer = new IntersectionObserver((entries) => { if (entries.some((entry) => entry.isIntersecting)) more(); }, { rootMargin: "800px" });
+  let body, head, sentinel, observer, columns = [], rows = [], made = 0, board;
 
   function show(parent, owner) {
     board = owner;
     head = h("tr");
     body = h("tbody");
     sentinel = h("div", { className: "sentinel" });
-    parent.append(h("div", { className: "table" }, h("table", { id: "runs" }, h("thead", {}, head), body)), sentinel);
+    const box = h("div", { className: "table", tabIndex: 0 }, h("table", { id: "runs" }, h("thead", {}, head), body), sentinel);
+    parent.append(box);
+    observer = new IntersectionObserver((entries) => { if (entries.some((entry) => entry.isIntersecting)) more(); }, { root: box, rootMargin: "800px" });
     observer.observe(sentinel);
     update();
   }
@@ -33,7 +33,7 @@ const tableView = (() => {
 
   function update() {
     rows = board.visible();
-    const columns = COLUMNS.filter(({ key }) => key === "task" || key === "name" || board.rows.some((row) => row[key] !== null && row[key] !== ""));
+    columns = COLUMNS.filter(({ key }) => key === "task" || key === "name" || board.rows.some((row) => row[key] !== null && row[key] !== ""));
     const all = rows.length > 0 && rows.every((row) => board.selection.has(row.id));
     head.replaceChildren(
       h("th", { className: "pick" }, h("input", { type: "checkbox", checked: all, ariaLabel: "Select all shown", onchange: () => board.selectAll(rows, !all) })),
@@ -51,20 +51,19 @@ const tableView = (() => {
         board.rows.length ? "No run matches the filter." : "No runs yet. `gantry train task=go2-walk` makes the first one.")));
       return;
     }
-    append(columns, keep);
-    more.columns = columns;
+    append(keep);
   }
 
-  function more() { if (made < rows.length && more.columns) append(more.columns, PAGE); }
+  function more() { if (made < rows.length) append(PAGE); }
 
-  function append(columns, count) {
+  function append(count) {
     const part = document.createDocumentFragment();
-    for (const row of rows.slice(made, made + count)) part.append(line(row, columns));
+    for (const row of rows.slice(made, made + count)) part.append(line(row));
     made = Math.min(rows.length, made + count);
     body.append(part);
   }
 
-  function line(row, columns) {
+  function line(row) {
     const picked = board.selection.has(row.id);
     const box = h("input", { type: "checkbox", checked: picked, ariaLabel: `Select ${row.name}`, onchange: () => board.toggle(row.id) });
     return h("tr", { className: picked ? "picked" : "", "data-id": row.id }, h("td", { className: "pick" }, box),
@@ -79,7 +78,9 @@ const tableView = (() => {
     }
     if (key === "fitness") {
       const note = row.judged ? `${row.judged} physics` + (row.low === null ? "" : `, 95 % interval ${number(row.low)} to ${number(row.high)}`) : "last value while training";
-      return h("span", { title: row.fitness === null ? "" : note, className: row.judged ? "" : "muted" }, fixed(row.fitness, 3));
+      if (row.fitness === null) return "–";
+      return h("span", { title: note, className: row.judged ? "fitness" : "fitness muted" },
+        h("i", { className: "gauge", style: { "--share": `${100 * Math.max(0, Math.min(1, row.fitness))}%` } }), fixed(row.fitness, 3));
     }
     if (key === "falls") return fixed(row.falls, 1);
     if (key === "minutes") return fixed(row.minutes, 1);
