@@ -90,9 +90,9 @@ class Environment:
         starts = Starts(task, self.sim, ground, self._measure, seed)
         self.episodes = Episodes(task, self.sim, self.randomizer, starts, seed)
         self.sensing = Sensing(self.observation, self.randomizer, self.robot, num_envs, seed)
-        self._some_start = starts.measured[:1]
+        self._some_start = starts.measured[:, :1]
         self._set_limits()
-        self._packed = torch.zeros(num_envs, starts.measured.shape[1])
+        self._packed = torch.zeros(len(starts.measured), num_envs)
         self.state = self._empty_state()
 
     @property
@@ -108,7 +108,7 @@ class Environment:
         everything = np.arange(self.num_envs)
         self._begin(everything)
         s, e = self.state, self.episodes
-        exact = self.sensing.exact(s)
+        exact = self._measure.sensors(self._packed)
         frame = self.sensing.frame(self.sensing.noisy(exact, e.episode, e.step), s.command, s.action)
         self.sensing.history = torch.empty_like(self.sensing.history)  # the last step's observation stays as it was
         self.sensing.restart(torch.from_numpy(everything), frame)
@@ -131,7 +131,7 @@ class Environment:
         e.advance()
         s.command = e.command
         truncated = torch.from_numpy((e.step >= e.max_steps) | diverged) & ~s.terminated
-        exact = self.sensing.exact(s)
+        exact = self._measure.sensors(self._packed)
         frame = self.sensing.frame(self.sensing.noisy(exact, e.episode, e.step), s.command, s.action)
         observation, critic = self.sensing.push(frame), self._critic_frame(exact)
         result = Step(observation, critic, reward, s.terminated, truncated, _NONE, observation[:0], critic[:0],
@@ -180,7 +180,7 @@ class Environment:
         """New episodes for the rows that ended; their observations are replaced in place by the new starts'."""
         s, e, ids = self.state, self.episodes, ended.numpy()
         self._begin(ids)
-        exact = self.sensing.exact(s, ended)
+        exact = self._measure.sensors(self._packed)[ended]
         sensors = self.sensing.noisy(exact, e.episode[ids], e.step[ids], ids)
         self.sensing.restart(ended, self.sensing.frame(sensors, s.command[ended], s.action[ended]))
         critic[ended] = self._critic_frame(exact, ended)
@@ -214,7 +214,7 @@ class Environment:
         """Diverged simulations: counted, and their garbage kept out of state and reward; they restart at once."""
         rows = torch.from_numpy(np.flatnonzero(diverged))
         self.diverged_count += len(rows)
-        self._packed[rows] = self._some_start
+        self._packed[:, rows] = self._some_start
         self._clear(rows)
 
     def _reward(self) -> tuple[Tensor, dict[str, Tensor]]:
@@ -248,8 +248,7 @@ class Environment:
 
     def _begin(self, ids: np.ndarray) -> None:
         rows = torch.from_numpy(ids)
-        self._packed[rows] = self.episodes.begin(ids)
-        self._measure.show(self._packed, self.state)
+        self._packed[:, rows] = self.episodes.begin(ids)
         self._clear(rows)
         self.sensing.begin(ids)
         self.state.command = self.episodes.command

@@ -17,7 +17,7 @@ than the resets themselves."""
 
 
 class Starts:
-    """The start poses: simulation rows (M, nstate) and their measurements (M, width)."""
+    """The start poses: simulation rows (M, nstate) and their measurements (width, M)."""
 
     def __init__(self, task: Task, sim: Simulation, ground: Ground, measure: Measurement, seed: int) -> None:
         start, robot, joints = task.start, sim.robot, sim.robot.num_joints
@@ -62,11 +62,13 @@ class Episodes:
         self.max_steps = round(task.episode_length_s / dt)
         self.episode = np.full(n, -1, dtype=np.int64)
         self.step = np.zeros(n, dtype=np.int64)
-        self._start_key, self._command_key = draws.stream(seed, "start"), draws.stream(seed, "command")
+        self._key = draws.stream(seed, "episode")
         self._resample_steps, self._commands = 0, np.zeros((n, 1, 0), dtype=np.float32)
         if task.command is not None:
             self._resample_steps = round(task.command.resample_s / dt)
             segments = -(-self.max_steps // self._resample_steps)
+            self._command_low = np.array(task.command.low)
+            self._command_span = np.array(task.command.high) - self._command_low
             self._commands = np.zeros((n, segments, len(task.command.low)), dtype=np.float32)
         self.command = torch.zeros(n, self._commands.shape[2])
         self._push_steps = np.zeros((n, 0), dtype=np.int64)
@@ -79,19 +81,21 @@ class Episodes:
             self._pushed = np.zeros(n, dtype=np.int64)
 
     def begin(self, ids: np.ndarray) -> Tensor:
-        """New episodes for simulations ids (K,). Returns the measurements (K, width) of their starts."""
+        """New episodes for simulations ids (K,). Returns the measurements (width, K) of their starts."""
         self.episode[ids] += 1
         self.step[ids] = 0
         episode = self.episode[ids]
         self._randomizer.reset(ids, episode)
-        start = (draws.uniform(self._start_key, ids, episode)[:, 0] * NUM_STARTS).astype(np.int64)
+        commands, pushes = self._commands[0].size + self._commands.shape[1], 3 * self._push_steps.shape[1]
+        u = draws.uniform(self._key, ids, episode, size=1 + commands + pushes)
+        start = (u[:, 0] * NUM_STARTS).astype(np.int64)
         offset = self._randomizer.values.get("motor_offset")
         self._sim.reset(ids, self._starts.rows[start], None if offset is None else -offset[ids])
         if self._resample_steps:
-            self._draw_commands(ids, episode)
-        if self._push_steps.shape[1]:
-            self._draw_pushes(ids, episode)
-        return self._starts.measured[torch.from_numpy(start)]
+            self._draw_commands(ids, u[:, 1 : 1 + commands])
+        if pushes:
+            self._draw_pushes(ids, u[:, 1 + commands :])
+        return self._starts.measured[:, torch.from_numpy(start)]
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The live arrays that hold where each episode stands."""
@@ -106,23 +110,22 @@ class Episodes:
                        "next_push": self._next_push, "pushed": self._pushed}  # fmt: skip
         return arrays
 
-    def _draw_commands(self, ids: np.ndarray, episode: np.ndarray) -> None:
+    def _draw_commands(self, ids: np.ndarray, u: np.ndarray) -> None:
+        """All of the episodes' commands, from uniform draws u (K, segments * (1 + C))."""
         command = self._task.command
         assert command is not None
-        segments, size = self._commands.shape[1:]
-        u = draws.uniform(self._command_key, ids, episode, size=segments * (size + 1)).reshape(-1, segments, size + 1)
-        low, high = np.array(command.low), np.array(command.high)
+        u = u.reshape(len(ids), self._commands.shape[1], -1)
         moving = u[:, :, :1] >= command.standing_share
-        self._commands[ids] = (low + (high - low) * u[:, :, 1:]) * moving
+        self._commands[ids] = (self._command_low + self._command_span * u[:, :, 1:]) * moving
         self.command[torch.from_numpy(ids)] = torch.from_numpy(self._commands[ids, 0])
 
-    def _draw_pushes(self, ids: np.ndarray, episode: np.ndarray) -> None:
+    def _draw_pushes(self, ids: np.ndarray, u: np.ndarray) -> None:
+        """When and how hard the episodes' pushes are, from uniform draws u (K, 3 * pushes)."""
         count = self._push_steps.shape[1]
-        wait_s = self._randomizer.draw("push_interval", ids, episode, size=count)
-        steps = np.round(np.cumsum(wait_s, 1) / self._sim.robot.control_dt_s).astype(np.int64)
-        self._push_steps[ids] = np.maximum(steps, 1)
-        velocity = self._randomizer.draw("push_velocity", ids, episode, size=2 * count)
-        self._push_velocity[ids] = velocity.reshape(-1, count, 2)
+        (low_s, high_s), (low, high) = (self._randomizer.ranges[name] for name in ("push_interval", "push_velocity"))
+        times_s = np.cumsum(low_s + (high_s - low_s) * u[:, :count], 1)
+        self._push_steps[ids] = np.maximum(np.round(times_s / self._sim.robot.control_dt_s), 1)
+        self._push_velocity[ids] = (low + (high - low) * u[:, count:]).reshape(-1, count, 2)
         self._pushed[ids] = 0
         self._next_push[ids] = self._push_steps[ids, 0]
 

@@ -12,8 +12,8 @@ Vector = list[Tensor]
 
 
 def rotation_rows(quaternion: Tensor) -> list[Vector]:
-    """Rows of the rotation matrices (base to world) of unit quaternions (N, 4) in w, x, y, z; entries (N, 1)."""
-    w, x, y, z = quaternion.unsqueeze(-1).unbind(1)
+    """Rows of the rotation matrices (base to world) of unit quaternions (4, N), w x y z; entries (N,)."""
+    w, x, y, z = quaternion.unbind()
     xx, yy, zz = x * x, y * y, z * z
     xy, xz, yz, wx, wy, wz = x * y, x * z, y * z, w * x, w * y, w * z
     return [
@@ -24,12 +24,12 @@ def rotation_rows(quaternion: Tensor) -> list[Vector]:
 
 
 def to_world(rows: list[Vector], v: Vector) -> Vector:
-    """Base-frame components (N, ...) into the world frame."""
+    """Base-frame components (..., N) into the world frame."""
     return [r[0] * v[0] + r[1] * v[1] + r[2] * v[2] for r in rows]
 
 
 def to_base(rows: list[Vector], v: Vector) -> Vector:
-    """World-frame components (N, ...) into the base frame."""
+    """World-frame components (..., N) into the base frame."""
     return [rows[0][i] * v[0] + rows[1][i] * v[1] + rows[2][i] * v[2] for i in range(3)]
 
 
@@ -56,11 +56,11 @@ class LegKinematics:
         self._order = torch.tensor(order)
         self._depth, self._num_feet = depth, len(chains)
         self._offsets = [
-            list(torch.tensor(np.array([c[k][2] for c in chains]), dtype=torch.float32).T.contiguous())
+            list(torch.tensor(np.array([c[k][2] for c in chains]), dtype=torch.float32).T.unsqueeze(-1))
             for k in range(len(self._axes))
         ]
         tips = np.array([model.site(foot).pos for foot in robot.feet])
-        self._tips = list(torch.tensor(tips, dtype=torch.float32).T.contiguous())
+        self._tips = list(torch.tensor(tips, dtype=torch.float32).T.unsqueeze(-1))
 
     @staticmethod
     def _chain(model: mujoco.MjModel, robot: RobotSpec, foot: str) -> list[tuple[int, int, np.ndarray]]:
@@ -77,12 +77,15 @@ class LegKinematics:
         return chain[::-1]
 
     def __call__(self, joint_position: Tensor, joint_velocity: Tensor) -> tuple[Vector, Vector]:
-        """Foot positions [m] and velocities [m/s] relative to the base, base frame; components (N, F)."""
-        shape = (len(joint_position), self._depth, self._num_feet)
-        angles = joint_position[:, self._order]
-        sines, cosines = angles.sin().view(shape).unbind(1), angles.cos().view(shape).unbind(1)
-        rates = joint_velocity[:, self._order].view(shape).unbind(1)
-        p: Vector = self._tips
+        """Foot positions [m] and velocities [m/s] relative to the base, base frame; components (F, N).
+
+        Joint positions and velocities are (J, N), in policy order.
+        """
+        shape = (self._depth, self._num_feet, joint_position.shape[1])
+        angles = joint_position[self._order]
+        sines, cosines = angles.sin().view(shape), angles.cos().view(shape)
+        rates = joint_velocity[self._order].view(shape)
+        p: Vector = [tip.expand(shape[1:]) for tip in self._tips]
         v: Vector | None = None
         for k in range(self._depth - 1, -1, -1):
             s, c, rate, axis, offset = sines[k], cosines[k], rates[k], self._axes[k], self._offsets[k]

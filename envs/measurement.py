@@ -18,8 +18,9 @@ CONTACT_FORCE_N = 1.0
 class Measurement:
     """Computes base, joint and foot quantities for K simulations at once.
 
-    They are columns of one tensor (K, width), so that a simulation's row can be replaced in a single write
-    when its episode restarts. `show` makes the fields of a State views of those columns.
+    They are rows of one tensor (width, K), one simulation a column, so that what is computed on all simulations
+    runs over contiguous memory and a simulation's column can be replaced in a single write when its episode
+    restarts. `show` makes the fields of a State views of it.
     """
 
     def __init__(self, sim: Simulation, ground: Ground) -> None:
@@ -27,17 +28,19 @@ class Measurement:
         self._sim, self._ground = sim, ground
         self._legs = LegKinematics(model, robot) if robot.feet else None
         self._driven = torch.tensor(robot.driven_index)
+        self._joint_qpos, self._joint_dofs = torch.tensor(sim.joint_qpos), torch.tensor(sim.joint_dofs)
         self._all_driven = robot.num_actions == robot.num_joints
         joints, actions, feet = robot.num_joints, robot.num_actions, len(robot.feet)
+        # What the robot's sensors measure comes first, in one block.
         shapes: dict[str, tuple[int, ...]] = {
-            "joint_position": (joints,), "joint_velocity": (joints,),
-            "joint_torque": (actions,), "joint_power": (actions,),
+            "joint_position": (joints,), "joint_velocity": (joints,), "base_angular_velocity_b": (3,),
+            "gravity_b": (3,), "joint_torque": (actions,), "joint_power": (actions,),
         }  # fmt: skip
+        self._num_sensors = 2 * joints + 6
         if sim.floating:
             shapes |= {
                 "base_position_w": (3,), "base_quaternion_w": (4,), "base_linear_velocity_w": (3,),
-                "base_angular_velocity_b": (3,), "base_linear_velocity_b": (3,), "gravity_b": (3,),
-                "base_height": (),
+                "base_linear_velocity_b": (3,), "base_height": (),
             }  # fmt: skip
         if feet:
             shapes |= {
@@ -64,36 +67,36 @@ class Measurement:
         self._touch_at = int(model.sensor(f"{robot.base_body}_touch").adr[0])
 
     def __call__(self, qpos: np.ndarray, qvel: np.ndarray, force: np.ndarray, sensors: np.ndarray) -> Tensor:
-        """(K, width) float32 from qpos (K, nq), qvel (K, nv), actuator force (K, nu) and sensor data (K, ns)."""
+        """(width, K) float32 from qpos (K, nq), qvel (K, nv), actuator force (K, nu) and sensor data (K, ns)."""
         sim = self._sim
-        q, v, torque = _float(qpos), _float(qvel), _float(force)
-        if not sim.floating:
-            velocity = v[:, sim.joint_dofs]
-            driven = velocity if self._all_driven else velocity[:, self._driven]
-            return torch.cat([q[:, sim.joint_qpos], velocity, torque, torque * driven], 1)
-        position, velocity = q[:, sim.joint_qpos], v[:, sim.joint_dofs]
-        rows = rotation_rows(q[:, 3:7])
-        linear_w = list(v[:, :3].split(1, 1))
-        angular = v[:, 3:6]
-        linear_b = to_base(rows, linear_w)
-        height = q[:, 2:3] - self._ground.height(q[:, 0:1], q[:, 1:2])
-        parts = [position, velocity, torque, torque * velocity, q[:, :7], v[:, :6], *linear_b,
-                 -rows[2][0], -rows[2][1], -rows[2][2], height]  # fmt: skip
+        q, v, torque = _columns(qpos), _columns(qvel), _columns(force)
+        position, velocity = q[self._joint_qpos], v[self._joint_dofs]
+        driven = velocity if self._all_driven else velocity[self._driven]
+        motors = [torque, torque * driven]
+        if not sim.floating:  # a base that stands still and upright
+            level = torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, -1.0])[:, None].expand(6, q.shape[1])
+            return torch.cat([position, velocity, level, *motors])
+        rows = rotation_rows(q[3:7])
+        linear_w, angular = list(v[0:3]), list(v[3:6])
+        height = q[2] - self._ground.height(q[0], q[1])
+        gravity = torch.stack(rows[2]).neg_()
+        parts = [position, velocity, v[3:6], gravity, *motors, q[:7], v[:3]]
+        parts.append(torch.stack([*to_base(rows, linear_w), height]))
         if self._legs is not None:
             foot_p, foot_v = self._legs(position, velocity)
-            spin = cross(list(angular.split(1, 1)), foot_p)
+            spin = cross(angular, foot_p)
             moving = to_world(rows, [a + b for a, b in zip(foot_v, spin, strict=True)])
             x, y, z = to_world(rows, foot_p)
-            sole = z + (q[:, 2:3] - self._foot_radius)
+            sole = z + (q[2] - self._foot_radius)
             if self._ground.rough is not None:
-                sole = sole - self._ground.height(x + q[:, 0:1], y + q[:, 1:2])
-            parts += [
-                torch.stack(torch.broadcast_tensors(*foot_p), -1).flatten(1),
-                torch.stack([moving[i] + linear_w[i] for i in range(3)], -1).flatten(1),
-                sole,
-                _float(-sensors[:, self._force_at]),
-            ]
-        return torch.cat(parts, 1)
+                sole = sole - self._ground.height(x + q[0], y + q[1])
+            feet_v = (moving[i] + linear_w[i] for i in range(3))
+            parts += [*foot_p, *feet_v, sole, -_columns(sensors[:, self._force_at])]
+        return torch.cat(parts)
+
+    def sensors(self, packed: Tensor) -> Tensor:
+        """(N, 2 J + 6) what perfect sensors read: joint positions and velocities, gyro, direction of gravity."""
+        return packed[: self._num_sensors].T
 
     def illegal_contact(self, sensors: np.ndarray) -> Tensor:
         """(K,) bool: something other than the parts that may is on the ground."""
@@ -102,10 +105,15 @@ class Measurement:
         return torch.from_numpy(sensors[:, self._touch_at] > sensors[:, self._legal_at].sum(1))
 
     def show(self, packed: Tensor, state: State) -> None:
-        """Makes the state's fields views of packed (N, width)."""
+        """Makes the state's fields views of packed (width, N)."""
         for (name, part), shape in zip(self.columns.items(), self._shapes.values(), strict=True):
-            setattr(state, name, packed[:, part].view(-1, *shape) if len(shape) != 1 else packed[:, part])
+            block = packed[part]
+            if len(shape) == 2:  # stored by component: x of every foot, then y, then z
+                setattr(state, name, block.view(shape[1], shape[0], -1).permute(2, 1, 0))
+            else:
+                setattr(state, name, block.T if shape else block[0])
 
 
-def _float(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(array.astype(np.float32, order="C"))
+def _columns(array: np.ndarray) -> Tensor:
+    """(columns, K) float32: arithmetic on whole quantities then runs over contiguous memory."""
+    return torch.from_numpy(array.T.astype(np.float32, order="C"))

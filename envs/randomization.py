@@ -297,7 +297,6 @@ class Randomizer:
         self.ranges = validate(ranges)
         self.fields = Fields(sim)
         self._sim = sim
-        self._keys = {name: draws.stream(seed, name) for name in self.ranges}
         self._row_key = draws.stream(seed, "randomization")
         at_reset = [(name, term) for name, term in TERMS.items() if name in self.ranges and term.when == "reset"]
         self._at_reset: list[tuple[str, Term, slice]] = []
@@ -320,6 +319,9 @@ class Randomizer:
         scalars = {name: part.start for name, _, part in self._at_reset if name in SCALARS}
         self._scalar_columns = list(scalars.values())
         self._scalar_places = [SCALARS.index(name) for name in scalars]
+        low_high = np.array([self.ranges[name] for name in scalars]).reshape(-1, 2)
+        self._scalar_middle = low_high.mean(1)
+        self._scalar_half = np.maximum(np.diff(low_high)[:, 0] / 2, 1e-9)
         self.scalars = np.zeros((sim.num_sims, len(SCALARS)), dtype=np.float32)
         """(N, len(SCALARS)) each episode's draws, -1 to 1 across their range; 0 for terms that are not drawn."""
 
@@ -327,11 +329,6 @@ class Randomizer:
     def values(self) -> dict[str, np.ndarray]:
         """(N, size) float32 draws of the reset terms that have no model field, by term."""
         return self.fields.values
-
-    def draw(self, name: str, *counters: np.ndarray, size: int) -> np.ndarray:
-        """(K, size) uniform draws within the term's range, keyed by counters such as (simulation, episode)."""
-        low, high = self.ranges[name]
-        return low + (high - low) * draws.uniform(self._keys[name], *counters, size=size)
 
     def reset(self, ids: np.ndarray, episode: np.ndarray) -> None:
         """New draws for simulations ids (K,), whose episode numbers are episode (K,)."""
@@ -345,8 +342,7 @@ class Randomizer:
             else:
                 term.write(self.fields, ids, drawn[:, part])
         if self._scalar_columns:
-            middle, half = self._low + self._span / 2, np.maximum(self._span / 2, 1e-9)
-            across = ((drawn - middle) / half)[:, self._scalar_columns]
+            across = (drawn[:, self._scalar_columns] - self._scalar_middle) / self._scalar_half
             self.scalars[ids[:, None], self._scalar_places] = across
         if self.needs_constants:
             self._sim.set_const(ids)

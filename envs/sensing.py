@@ -45,18 +45,13 @@ class Sensing:
         for columns, bias in self._biases:
             self.error[rows, columns] = torch.from_numpy(self.randomizer.values[bias][ids])
 
-    def exact(self, s: State, rows: Tensor | None = None) -> Tensor:
-        """(N, sensors) what perfect sensors would read, or only rows (K,) of it."""
-        fields = (s.joint_position, s.joint_velocity, s.base_angular_velocity_b, s.gravity_b)
-        return torch.cat(fields if rows is None else [field[rows] for field in fields], 1)
-
     def noisy(self, exact: Tensor, episode: np.ndarray, step: np.ndarray, ids: np.ndarray | None = None) -> Tensor:
         """Exact readings with this step's noise and this episode's biases."""
         error = self.error if ids is None else self.error[ids]
         if self._noise is None:
-            return exact + error
+            return error + exact
         noise = torch.from_numpy(self._noise(episode, step, ids))
-        return torch.addcmul(exact + error, noise, self._span) + self._low
+        return torch.addcmul(self._low, noise, self._span).add_(error).add_(exact)
 
     def readings(self, sensors: Tensor, command: Tensor) -> dict[str, Tensor]:
         """The named readings in a row of sensors (K, sensors)."""

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -137,7 +137,7 @@ class Keyboard:
     Reads in a thread of its own, so it neither delays the loop nor waits for Enter.
     """
 
-    KEYS = {
+    KEYS: ClassVar = {
         "1": Action.STAND,
         "2": Action.RUN,
         "3": Action.HOLD,
@@ -146,7 +146,7 @@ class Keyboard:
         "c": Action.CLEAR,
         "Q": Action.QUIT,
     }
-    STEPS = {"w": (0, 1), "s": (0, -1), "a": (1, 1), "d": (1, -1), "q": (2, 1), "e": (2, -1)}
+    STEPS: ClassVar = {"w": (0, 1), "s": (0, -1), "a": (1, 1), "d": (1, -1), "q": (2, 1), "e": (2, -1)}
     HELP = "1 stand  2 run  3 hold  4 damp  SPACE stop  c clear  Q quit   w/s forward  a/d left/right  q/e turn  x zero"
 
     def __init__(
@@ -275,7 +275,14 @@ class Gamepad:
 
     EVENT = struct.Struct("<IhBB")  # time [ms], value, type, number (linux/joystick.h)
     BUTTON, AXIS = 1, 2
-    ACTIONS = {0: Action.STAND, 1: Action.STOP, 2: Action.DAMP, 3: Action.CLEAR, 6: Action.HOLD, 7: Action.RUN}
+    ACTIONS: ClassVar = {
+        0: Action.STAND,
+        1: Action.STOP,
+        2: Action.DAMP,
+        3: Action.CLEAR,
+        6: Action.HOLD,
+        7: Action.RUN,
+    }
     """Buttons as the kernel's xpad driver numbers them."""
 
     def __init__(self, commands: Sequence[CommandEntry], device: Path = Path("/dev/input/js0")) -> None:

@@ -15,22 +15,20 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import io
 import json
 import logging
-import subprocess
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
-from platform import platform, python_version
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from agents.run_folder import git_commit, versions
 from configs.errors import UserError
 from envs.environment import Environment
 from envs.observations import READING_UNITS, Observation, push_frame
@@ -60,6 +58,8 @@ RATE_MARGIN = 1.5
 
 # Unitree's quadrupeds lie with folded legs; standing up from there goes through this pose [rad].
 _FOLDED = {"hip_joint": 0.0, "thigh_joint": 1.36, "calf_joint": -2.65}
+_TRAINED = ("kind", "name", "created", "command", "versions", "git_commit", "machine", "threads")
+"""What of run.json goes along."""
 _FOLD_S, _RISE_S = 1.5, 2.0
 _STAND_KP, _STAND_KD = 1.7, 2.5
 """Stand-up gains as multiples of the policy's: rising from the ground takes more than walking."""
@@ -85,6 +85,11 @@ class LoadedPolicy(Protocol):
 class DeployedPolicy(nn.Module):
     """Everything from readings to joint targets as one module: what is exported."""
 
+    home: Tensor
+    scale: Tensor
+    lower: Tensor
+    upper: Tensor
+
     def __init__(self, loaded: LoadedPolicy, target_lower: Tensor, target_upper: Tensor) -> None:
         """`target_lower`, `target_upper` (A,) [rad]: soft limits of the driven joints."""
         super().__init__()
@@ -98,7 +103,6 @@ class DeployedPolicy(nn.Module):
             self._remember("started", [1])
         if "previous_action" in observation.terms:
             self._remember("previous_action", [1, robot.num_actions])
-        self.home: Tensor
         self.register_buffer("home", torch.tensor(robot.home_target, dtype=torch.float32))
         self.register_buffer("scale", torch.tensor(robot.action_scale, dtype=torch.float32))
         self.register_buffer("lower", target_lower)
@@ -138,7 +142,6 @@ class DeployedPolicy(nn.Module):
 def to_onnx(module: DeployedPolicy, reading_sizes: dict[str, int]) -> bytes:
     """The module as ONNX file content, weights inside.  Raises BundleError if torch cannot export it."""
     example = [torch.zeros(1, reading_sizes[name]) for name in module.reading_names]
-    buffer = io.BytesIO()
     noisy = logging.getLogger("torch.onnx"), logging.getLogger("onnxscript"), logging.getLogger("onnx_ir")
     levels = [logger.level for logger in noisy]
     for logger in noisy:
@@ -157,13 +160,13 @@ def to_onnx(module: DeployedPolicy, reading_sizes: dict[str, int]) -> bytes:
                 verbose=False,
             )
         assert program is not None
-        program.save(buffer, external_data=False)
+        graph: bytes = program.model_proto.SerializeToString()
     except Exception as error:
         raise BundleError(f"torch cannot export this policy: {type(error).__name__}: {error}") from error
     finally:
         for logger, level in zip(noisy, levels, strict=True):
             logger.setLevel(level)
-    return buffer.getvalue()
+    return graph
 
 
 @dataclass(frozen=True)
@@ -440,26 +443,20 @@ def safety_limits(
 def provenance(loaded: LoadedPolicy) -> dict[str, Any]:
     """Where the policy comes from, as far as its run folder says."""
     run = loaded.run
-    reward, evaluation = run / "reward.py", run / "evaluation.json"
-    ranges = run / "randomization.yaml"
-    root = Path(__file__).resolve().parents[1]
-    commit = subprocess.run(
-        ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    packages = (
-        *("gantry-lab", "torch", "onnx", "onnxscript", "onnxruntime", "numpy"),
-        *("mujoco", "mjbatch", "stable-baselines3"),
-    )
+    reward, ranges, evaluation = run / "reward.py", run / "randomization.yaml", run / "evaluation.json"
+    trained = json.loads((run / "run.json").read_text()) if (run / "run.json").is_file() else {}
     return {
-        "run": run.name,
+        "run": run.resolve().name,
         "task": loaded.task.name,
         "reward_sha256": hashlib.sha256(reward.read_bytes()).hexdigest() if reward.is_file() else None,
         "ranges": ranges.read_text() if ranges.is_file() else None,
         "evaluation": _summary(json.loads(evaluation.read_text())) if evaluation.is_file() else None,
-        "exported_with_commit": commit or None,
-        "versions": {name: _version(name) for name in packages} | {"python": python_version()},
-        "platform": platform(),
-        "opset": OPSET,
+        "trained": {key: trained[key] for key in _TRAINED if key in trained},
+        "exported": {
+            "git_commit": git_commit(),
+            "versions": versions() | {name: version(name) for name in ("onnx", "onnxscript", "onnxruntime")},
+            "opset": OPSET,
+        },
         "config": loaded.config,
     }
 
@@ -526,13 +523,6 @@ def _summary(evaluation: Any) -> Any:
             key: _summary(value) for key, value in evaluation.items() if not isinstance(value, list) or len(value) <= 4
         }
     return evaluation
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _largest(differences: list[np.ndarray]) -> float:

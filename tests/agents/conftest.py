@@ -32,9 +32,10 @@ def configure() -> Callable[..., dict[str, Any]]:
     """configure(runs, *overrides): the resolved configuration of a small run, as `gantry train` would make it."""
 
     def make(runs: Path, *overrides: str) -> dict[str, Any]:
-        import agents.train  # noqa: F401  registers the schema
         from hydra import compose, initialize_config_module
         from omegaconf import OmegaConf
+
+        import agents.train  # noqa: F401  registers the schema
 
         with initialize_config_module("configs", version_base="1.3"):
             config = compose("train", [*SMALL, f"runs={runs}", *overrides])

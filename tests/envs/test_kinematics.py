@@ -31,11 +31,11 @@ def random_quaternions(n: int, seed: int = 0) -> np.ndarray:
 
 
 def vector(array: np.ndarray) -> kinematics.Vector:
-    return list(torch.tensor(array, dtype=torch.float32).split(1, 1))
+    return list(torch.tensor(array, dtype=torch.float32).T)
 
 
 def matrix(v: kinematics.Vector) -> np.ndarray:
-    return torch.cat(v, 1).numpy()
+    return torch.stack(v, 1).numpy()
 
 
 # Rotations
@@ -44,7 +44,7 @@ def matrix(v: kinematics.Vector) -> np.ndarray:
 def test_rotation_matches_mujoco() -> None:
     q = random_quaternions(50)
     v = np.random.default_rng(1).standard_normal((50, 3))
-    rows = kinematics.rotation_rows(torch.tensor(q, dtype=torch.float32))
+    rows = kinematics.rotation_rows(torch.tensor(q.T, dtype=torch.float32))
     expected, backward = np.empty((50, 3)), np.empty((50, 3))
     for i in range(50):
         mujoco.mju_rotVecQuat(expected[i], v[i], q[i])
@@ -56,7 +56,7 @@ def test_rotation_matches_mujoco() -> None:
 def test_rotation_by_hand() -> None:
     """A quarter turn to the left takes forward to left; seen from the base, the world's x is then to the right."""
     half = math.sqrt(0.5)
-    rows = kinematics.rotation_rows(torch.tensor([[half, 0.0, 0.0, half]]))
+    rows = kinematics.rotation_rows(torch.tensor([[half], [0.0], [0.0], [half]]))
     forward = vector(np.array([[1.0, 0.0, 0.0]]))
     assert matrix(kinematics.to_world(rows, forward))[0] == pytest.approx([0.0, 1.0, 0.0], abs=1e-6)
     assert matrix(kinematics.to_base(rows, forward))[0] == pytest.approx([0.0, -1.0, 0.0], abs=1e-6)

@@ -363,6 +363,30 @@ def test_randomization_does_not_accumulate(name: str) -> None:
             assert (factor >= low - 1e-12).all() and (factor <= high + 1e-12).all(), term
 
 
+@every_task
+def test_snapshot_continues_to_the_bit(name: str) -> None:
+    """In a fresh environment, over restarts, pushes and new commands; the snapshot's arrays must be copied."""
+    env = make(name, 6)
+    actions = random_actions(env, 160)
+    env.reset()
+    for action in actions[:60]:
+        env.step(action)
+    saved = {key: np.array(value) for key, value in env.snapshot().items()}
+    other = make(name, 6)
+    other.reset()
+    other.restore(saved)
+    ended = 0
+    for action in actions[60:]:
+        a, b = env.step(action), other.step(action)
+        ended += len(a.ended)
+        assert torch.equal(a.observation, b.observation) and torch.equal(a.reward, b.reward)
+        assert torch.equal(a.critic_observation, b.critic_observation)
+        assert torch.equal(a.terminated, b.terminated) and torch.equal(a.truncated, b.truncated)
+        assert torch.equal(a.final_observation, b.final_observation)
+    assert ended
+    assert env.diverged_count == other.diverged_count
+
+
 # The faces
 
 

@@ -118,7 +118,7 @@ def test_a_missing_file_is_named(folder, name):
 @pytest.mark.parametrize("schema", ["gantry-bundle/2", "", None, 1])
 def test_an_unknown_schema_is_refused(folder, schema):
     resigned(folder, lambda content: content.update(schema=schema))
-    with pytest.raises(BundleError, match="unknown schema.*this version reads"):
+    with pytest.raises(BundleError, match=r"unknown schema.*this version reads"):
         Bundle.load(folder)
 
 
@@ -180,7 +180,7 @@ def test_other_golden_targets_are_refused_and_say_by_how_much(folder):
         content["golden"]["joint_target"] = encode(targets)
 
     resigned(folder, change)
-    with pytest.raises(BundleError, match="differ by up to 0.001 rad"):
+    with pytest.raises(BundleError, match=r"differ by up to 0\.001 rad"):
         Bundle.load(folder)
     Bundle.load(folder, verify=False)
 

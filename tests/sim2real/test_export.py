@@ -65,7 +65,7 @@ def test_the_contract_is_the_robots_description():
     folded, home = contract.stand_up
     assert np.array_equal(home.joint_position, robot.home_joint_position)
     assert (folded.joint_position >= limits.lower).all() and (folded.joint_position <= limits.upper).all()
-    assert {"torch", "mujoco", "onnxruntime"} <= set(contract.provenance["versions"])
+    assert {"torch", "mujoco", "onnxruntime"} <= set(contract.provenance["exported"]["versions"])
 
 
 def test_a_joint_without_a_motor_or_limit_is_left_alone():
@@ -165,6 +165,7 @@ def test_the_command_writes_beside_the_run_what_the_run_says(tmp_path, monkeypat
     loaded = untrained("cartpole-swingup", tmp_path)
     (tmp_path / "reward.py").write_text("def reward(s): ...\n")
     (tmp_path / "randomization.yaml").write_text("link_mass: [0.8, 1.2]\n")
+    (tmp_path / "run.json").write_text(json.dumps({"git_commit": "abc", "state": "done"}))
     (tmp_path / "evaluation.json").write_text(json.dumps({"fitness": 0.81, "episodes": list(range(99))}))
     checkpoint = ModuleType("agents.checkpoint")
     checkpoint.load_policy = lambda run: loaded
@@ -177,3 +178,4 @@ def test_the_command_writes_beside_the_run_what_the_run_says(tmp_path, monkeypat
     assert provenance["ranges"] == "link_mass: [0.8, 1.2]\n"
     assert provenance["evaluation"] == {"fitness": 0.81}
     assert len(provenance["reward_sha256"]) == 64
+    assert provenance["trained"] == {"git_commit": "abc"}

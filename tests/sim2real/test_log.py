@@ -146,7 +146,7 @@ def test_a_full_disk_drops_messages_and_is_named_at_the_end(tmp_path):
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write the log .*--log"):
+    with pytest.raises(UserError, match=r"cannot write the log .*--log"):
         LogWriter(tmp_path / "file" / "log.mcap", {}, {})
 
 
