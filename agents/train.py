@@ -7,6 +7,8 @@ import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from agents import checkpoint, run_folder
+from agents.evaluate import evaluate_run
 from agents.progress import Progress
 from agents.training import Training
+from agents.video import film
 from configs import schema
 from configs.errors import UserError
 from envs import randomization, rewards, tasks
@@ -126,14 +130,7 @@ def train(config: dict[str, Any]) -> Path:
         with Progress(settings["env_steps"], training.seconds) as progress:
             training.learn(progress)
         _finish(record, training, "finished")
-        if settings["evaluate"]:
-            from agents.evaluate import evaluate_run
-
-            evaluate_run(checkpoint.load_policy(run), ("nominal", "randomized", "select"), threads=training.threads)
-        if settings["video"]:
-            from agents.video import film
-
-            film(run)
+        _show(run, training)
     except KeyboardInterrupt:
         _finish(record, training, "stopped")
         print(f"stopped; continue with: gantry train resume={run}", flush=True)
@@ -142,6 +139,19 @@ def train(config: dict[str, Any]) -> Path:
         _finish(record, training, "failed", str(error))
         raise
     return run
+
+
+def _show(run: Path, training: Training) -> None:
+    """What people look at once a training is over: evaluation, video, report."""
+    if training.config["evaluate"]:
+        print("evaluating on nominal, randomized and select physics", flush=True)
+        evaluate_run(checkpoint.load_policy(run), ("nominal", "randomized", "select"), threads=training.threads)
+    if training.config["video"]:
+        print("filming", flush=True)
+        film(run, fps=25)
+    if find_spec("watch.report") is not None:
+        # By name: watch stands above agents, and a robot's installation may lack it.
+        import_module("watch.report").write_report(run)
 
 
 def _finish(record: run_folder.RunRecord, training: Training, state: str, error: str | None = None) -> None:

@@ -60,9 +60,11 @@ class StepNoise:
     def __init__(self, seed: int, num_sims: int, size: int) -> None:
         self._key = stream(seed, "step-noise")
         self._sims = np.arange(num_sims)
-        self._elements = _mix64((np.arange(size, dtype=np.uint64) + np.uint64(1)) * _GOLDEN).astype(np.uint32)
-        self._bits = np.empty((num_sims, size), dtype=np.uint32)
+        pairs = -(-size // 2)  # each 32-bit hash gives two numbers of 16 bits
+        self._elements = _mix64((np.arange(pairs, dtype=np.uint64) + np.uint64(1)) * _GOLDEN).astype(np.uint32)
+        self._bits = np.empty((num_sims, pairs), dtype=np.uint32)
         self._shifted = np.empty_like(self._bits)
+        self._size = size
         self._out = np.empty((num_sims, size), dtype=np.float32)
 
     def __call__(self, episode: np.ndarray, step: np.ndarray, ids: np.ndarray | None = None) -> np.ndarray:
@@ -78,6 +80,7 @@ class StepNoise:
             np.right_shift(x, np.uint32(shift), out=t)
             np.bitwise_xor(x, t, out=x)
             np.multiply(x, np.uint32(factor), out=x)
-        np.right_shift(x, np.uint32(8), out=x)
-        np.multiply(x, np.float32(2.0**-24), out=out, casting="unsafe")
+        np.right_shift(x, np.uint32(16), out=t)
+        np.bitwise_xor(x, t, out=x)
+        np.multiply(x.view(np.uint16)[:, : self._size], np.float32(2.0**-16), out=out)
         return out

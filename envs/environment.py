@@ -121,7 +121,7 @@ class Environment:
         e.push()
         self.sim.step()
         self._read()
-        diverged = self.sim.diverged()
+        diverged = self.sim.diverged(self._measure.fastest(self._packed))
         if diverged.any():
             self._contain(diverged)
         s.terminated = self.task.terminated(s)
@@ -291,7 +291,7 @@ class Environment:
             joint_home=torch.tensor(self.robot.home_joint_position, dtype=torch.float32),
             joint_lower=self.joint_lower, joint_upper=self.joint_upper, joint_torque=zeros(a), joint_power=zeros(a),
             joint_target=zeros(a), action=zeros(a), previous_action=zeros(a), command=self.episodes.command,
-            foot_contact=zeros(f, dtype=torch.bool), foot_contact_force=zeros(f), foot_air_time=zeros(f),
+            foot_contact=zeros(f, dtype=torch.bool), foot_contact_force=zeros(f), foot_shear_force=zeros(f), foot_air_time=zeros(f),
             foot_contact_time=zeros(f), foot_touchdown=zeros(f, dtype=torch.bool), foot_position_b=zeros(f, 3),
             foot_height=zeros(f), foot_velocity_w=zeros(f, 3), illegal_contact=zeros(dtype=torch.bool),
             terminated=zeros(dtype=torch.bool), time_s=zeros(),

@@ -45,7 +45,7 @@ class Measurement:
         if feet:
             shapes |= {
                 "foot_position_b": (feet, 3), "foot_velocity_w": (feet, 3), "foot_height": (feet,),
-                "foot_contact_force": (feet,),
+                "foot_contact_force": (feet,), "foot_shear_force": (feet,),
             }  # fmt: skip
             self._foot_radius = float(model.geom(robot.feet[0]).size[0])
             self._find_sensors(model, robot)
@@ -59,7 +59,8 @@ class Measurement:
 
     def _find_sensors(self, model: mujoco.MjModel, robot: RobotSpec) -> None:
         # The sensor gives the force that the foot exerts on the ground, world frame: z is minus the load.
-        self._force_at = [int(model.sensor(f"{foot}_force").adr[0]) + 2 for foot in robot.feet]
+        starts = [int(model.sensor(f"{foot}_force").adr[0]) for foot in robot.feet]
+        self._force_at = [start + axis for start in starts for axis in (2, 0, 1)]
         self._sees_touch = f"{robot.base_body}_touch" in [model.sensor(i).name for i in range(model.nsensor)]
         if not self._sees_touch:
             return  # only feet can touch the ground
@@ -91,8 +92,19 @@ class Measurement:
             if self._ground.rough is not None:
                 sole = sole - self._ground.height(x + q[0], y + q[1])
             feet_v = (moving[i] + linear_w[i] for i in range(3))
-            parts += [*foot_p, *feet_v, sole, -_columns(sensors[:, self._force_at])]
+            force = _columns(sensors[:, self._force_at])
+            shear = torch.hypot(force[1::3], force[2::3])
+            parts += [*foot_p, *feet_v, sole, -force[0::3], shear]
         return torch.cat(parts)
+
+    def fastest(self, packed: Tensor) -> np.ndarray:
+        """(N,) greatest of each simulation's joint, angular and linear velocities [rad/s, m/s]."""
+        joints = self.columns["joint_velocity"]
+        speed = packed[joints.start : joints.stop + 3].abs().amax(0)  # the gyro's three follow the joints
+        if "base_linear_velocity_w" in self.columns:
+            speed = torch.maximum(speed, packed[self.columns["base_linear_velocity_w"]].abs().amax(0))
+        result: np.ndarray = speed.numpy()
+        return result
 
     def sensors(self, packed: Tensor) -> Tensor:
         """(N, 2 J + 6) what perfect sensors read: joint positions and velocities, gyro, direction of gravity."""

@@ -40,6 +40,7 @@ class Simulation:
         self.actuator_force: np.ndarray = self._batch.bind("actuator_force")
         self.sensordata: np.ndarray = self._batch.bind("sensordata")
         self._warnings: np.ndarray = self._batch.bind("warning")[..., 1]  # how often each kind was raised
+        self._columns = self._find_columns()
         self._initial_row, self._history = self._make_initial_row()
         self._expanded: dict[str, np.ndarray] = {}
 
@@ -68,38 +69,40 @@ class Simulation:
     def initial_rows(self, qpos: np.ndarray, qvel: np.ndarray, ctrl: np.ndarray) -> np.ndarray:
         """(K, nstate) rows of fresh simulations in these states, whose motors have always held ctrl (K, nu)."""
         rows = np.tile(self._initial_row, (len(qpos), 1))
-        rows[:, self._columns("QPOS")] = qpos
-        rows[:, self._columns("QVEL")] = qvel
-        rows[:, self._columns("CTRL")] = ctrl
+        rows[:, self._columns["QPOS"]] = qpos
+        rows[:, self._columns["QVEL"]] = qvel
+        rows[:, self._columns["CTRL"]] = ctrl
         rows[:, self._history] = ctrl[:, :, None]
         return rows
 
     def reset(self, ids: np.ndarray, rows: np.ndarray, ctrl_offset: np.ndarray | None = None) -> None:
         """Puts simulations ids (K,) into the states of rows (K, nstate), with ctrl_offset (K, nu) on their targets."""
         if ctrl_offset is not None:
-            rows[:, self._columns("CTRL")] += ctrl_offset
+            rows[:, self._columns["CTRL"]] += ctrl_offset
             rows[:, self._history] += ctrl_offset[:, :, None]
         self.rows[ids] = rows
         self.actuator_force[ids] = 0.0
         self.sensordata[ids] = 0.0
 
-    def diverged(self) -> np.ndarray:
-        """(N,) bool: MuJoCo warned about the simulation since the last call, or it moves impossibly fast.
+    def diverged(self, speed: np.ndarray) -> np.ndarray:
+        """(N,) bool: MuJoCo warned about the simulation since the last call, or its greatest speed (N,) is impossible.
 
         MuJoCo resets a simulation by itself when it diverges, so that looking for NaN is not enough.
         """
-        bad = self._warnings.any(-1)
-        if bad.any():
+        bad = ~(speed < MAX_VELOCITY)  # a NaN compares false
+        if self._warnings.base.any():
+            warned = self._warnings.any(-1)
+            bad |= warned
             # MuJoCo's own reset sets the counters to 0 and then counts the new warning: they never exceed 1, so
             # only counters that are cleared here show that a simulation diverged once more.
-            self._warnings[bad] = 0
-        return bad | ~(np.abs(self.qvel).max(1) < MAX_VELOCITY)  # a NaN compares false
+            self._warnings[warned] = 0
+        return bad
 
-    def _columns(self, part: str) -> slice:
-        """Where a part of the state (QPOS, QVEL, CTRL, ...) lies in a row."""
+    def _find_columns(self) -> dict[str, slice]:
+        """Where each part of the state (QPOS, QVEL, CTRL, ...) lies in a row."""
         sizes = [mujoco.mj_stateSize(self.model, getattr(mujoco.mjtState, f"mjSTATE_{p}")) for p in _STATE_PARTS]
-        at = _STATE_PARTS.index(part)
-        return slice(sum(sizes[:at]), sum(sizes[: at + 1]))
+        ends = np.cumsum(sizes)
+        return {part: slice(int(end - size), int(end)) for part, size, end in zip(_STATE_PARTS, sizes, ends, strict=True)}
 
     def _make_initial_row(self) -> tuple[np.ndarray, np.ndarray]:
         """The state of a fresh simulation, and where in it (nu, samples) the control history's values lie."""
@@ -110,4 +113,4 @@ class Simulation:
         slots = model.actuator_historyadr[:, None] + 2 + samples[:, None] + np.arange(int(samples.max()))
         row = np.empty(mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_INTEGRATION))
         mujoco.mj_getState(model, data, row, mujoco.mjtState.mjSTATE_INTEGRATION)
-        return row, self._columns("HISTORY").start + slots
+        return row, self._columns["HISTORY"].start + slots

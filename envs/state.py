@@ -61,6 +61,8 @@ class State:
     """(N, F) bool: the foot carries more than 1 N."""
     foot_contact_force: Tensor
     """(N, F) [N] upward ground force on each foot."""
+    foot_shear_force: Tensor
+    """(N, F) [N] size of the horizontal ground force on each foot; above friction times the upward force it slips."""
     foot_air_time: Tensor
     """(N, F) [s] how long the foot has been in the air; at touch-down the length of the flight just ended, then 0."""
     foot_contact_time: Tensor

@@ -467,9 +467,9 @@ def _environment(loaded: LoadedPolicy, num_sims: int, seed: int) -> Environment:
 
 def _readings(env: Environment) -> dict[str, Tensor]:
     """(N, size) each: what the latest observation was made of, noise included (its draws are keyed)."""
-    sensing, episodes = env.sensing, env.episodes
-    sensors = sensing.noisy(sensing.exact(env.state), episodes.episode, episodes.step)
-    return sensing.readings(sensors, env.state.command)
+    s, episodes = env.state, env.episodes
+    exact = torch.cat([s.joint_position, s.joint_velocity, s.base_angular_velocity_b, s.gravity_b], 1)
+    return env.sensing.readings(env.sensing.noisy(exact, episodes.episode, episodes.step), s.command)
 
 
 def _module_policy(session: Any, module: DeployedPolicy) -> Policy:

@@ -18,6 +18,7 @@ unfinished files, too; about half a second is lost when the writer is killed.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import threading
@@ -94,33 +95,37 @@ class LogWriter:
 
         Raises UserError if it cannot be created.
         """
-        from mcap.writer import CompressionType, Writer
-
         self.path = path
         self.dropped = 0
+        self._channels: dict[str, tuple[int, int]] = {}  # topic -> channel, messages so far
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._stream = path.open("wb")
+            self._writer = self._begin(contract, metadata)
         except OSError as error:
             raise UserError(
                 f"cannot write the log {path}: {error.strerror}; choose another place with --log"
             ) from error
-        self._writer = Writer(self._stream, chunk_size=CHUNK_BYTES, compression=CompressionType.ZSTD)
-        self._writer.start(profile="", library="gantry")
-        self._writer.add_metadata("gantry", dict(metadata))
-        now_ns = time.time_ns()
-        text = json.dumps(contract, ensure_ascii=False).encode()
-        self._writer.add_attachment(now_ns, now_ns, "contract.json", "application/json", text)
-        self._channels: dict[str, tuple[int, int]] = {}  # topic -> channel, messages so far
-        for topic, properties in SCHEMAS.items():
-            schema = {"type": "object", "title": topic[1:], "properties": properties}
-            schema_id = self._writer.register_schema(topic[1:], "jsonschema", json.dumps(schema).encode())
-            self._channels[topic] = (self._writer.register_channel(topic, "json", schema_id), 0)
-        self._stream.flush()
         self._queue: queue.SimpleQueue[tuple[str, int, Mapping[str, Any]] | None] = queue.SimpleQueue()
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
+
+    def _begin(self, contract: Mapping[str, Any], metadata: Mapping[str, str]) -> Any:
+        from mcap.writer import CompressionType, Writer
+
+        writer = Writer(self._stream, chunk_size=CHUNK_BYTES, compression=CompressionType.ZSTD)
+        writer.start(profile="", library="gantry")
+        writer.add_metadata("gantry", dict(metadata))
+        now_ns = time.time_ns()
+        text = json.dumps(contract, ensure_ascii=False).encode()
+        writer.add_attachment(now_ns, now_ns, "contract.json", "application/json", text)
+        for topic, properties in SCHEMAS.items():
+            schema = {"type": "object", "title": topic[1:], "properties": properties}
+            schema_id = writer.register_schema(topic[1:], "jsonschema", json.dumps(schema).encode())
+            self._channels[topic] = (writer.register_channel(topic, "json", schema_id), 0)
+        self._stream.flush()
+        return writer
 
     def put(self, topic: str, time_s: float, content: Mapping[str, Any]) -> None:
         """Hand a message over.  NumPy arrays become lists; None and NaN become null."""
@@ -147,7 +152,8 @@ class LogWriter:
         except (OSError, ValueError) as error:
             raise UserError(f"the log {self.path} is incomplete: {error}") from error
         finally:
-            self._stream.close()
+            with contextlib.suppress(OSError):  # on a full disk even closing fails; said above
+                self._stream.close()
 
     def _run(self) -> None:
         try:

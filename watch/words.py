@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Sequence
 
@@ -43,9 +42,9 @@ def plus_minus(value: Interval, scale: float = 1.0) -> tuple[str, str]:
     if half <= 0 or abs(mean) >= 1e6:
         return significant(mean), significant(half, 2) if half > 0 else ""
     # Two digits of the uncertainty while it starts with 1 or 2, else one (as the Particle Data Group does).
-    exponent = math.floor(math.log10(half))
-    decimals = max(0, -exponent + (1 if half / 10**exponent < 3 else 0))
-    return fixed(mean, min(decimals, 6)), fixed(half, min(decimals, 6))
+    first, exponent = f"{half:.1e}".split("e")
+    decimals = min(6, max(0, -int(exponent) + (1 if float(first) < 3 else 0)))
+    return fixed(mean, decimals), fixed(half, decimals)
 
 
 def with_unit(value: float | None, unit: str = "", digits: int = 3) -> str:

@@ -159,3 +159,25 @@ def survival() -> dict[str, Any]:
         "friction": {"values": friction, "success": good, "low": band(good, -0.05), "high": band(good, 0.05), "unit": ""},
         "base_mass": {"values": payload, "success": worse, "low": band(worse, -0.05), "high": band(worse, 0.05), "unit": "kg"},
     }  # fmt: skip
+
+
+def write_many(runs: Path, count: int) -> None:
+    """`count` runs of a sweep, each with its own record and configuration; the large files are shared links."""
+    import os
+
+    first = write_run(runs, "2026-11-01_00-00-0000-train", iterations=400)
+    record = json.loads((first / "run.json").read_text())
+    result = evaluation()
+    for i in range(1, count):
+        run = runs / ("go2-walk" if i % 3 else "go1-walk") / f"2026-11-{1 + i % 20:02d}_00-00-{i:04d}-sweep"
+        run.mkdir(parents=True)
+        for name in ("progress.jsonl", "video.mp4", "randomization.yaml"):
+            os.link(first / name, run / name)
+        lr = f"{1e-4 * (1 + i % 40):.4f}"
+        own = {"task": run.parent.name, "seconds": 200.0 + i % 97, "state": ("finished", "finished", "failed")[i % 3],
+               "command": ["gantry train", f"seed={i}", f"ppo.learning_rate={lr}"]}  # fmt: skip
+        (run / "run.json").write_text(json.dumps(record | own))
+        (run / "config.yaml").write_text(CONFIG.format(seed=i, learning_rate=lr, reward=f"rewards/candidate_{i % 100}.py"))
+        (run / "reward.py").write_text((first / "reward.py").read_text() + f"# candidate {i % 100}\n")
+        result["sets"]["randomized"]["fitness"] = interval(0.5 + (i * 37 % 400) / 1000, 0.01)
+        (run / "evaluation.json").write_text(json.dumps(result))

@@ -67,7 +67,7 @@ const tableView = (() => {
     const picked = board.selection.has(row.id);
     const box = h("input", { type: "checkbox", checked: picked, ariaLabel: `Select ${row.name}`, onchange: () => board.toggle(row.id) });
     return h("tr", { className: picked ? "picked" : "", "data-id": row.id }, h("td", { className: "pick" }, box),
-      ...columns.map(({ key, numeric }) => h("td", { className: numeric ? "right num" : key }, cell(row, key))));
+      ...columns.map(({ key, numeric }) => h("td", { className: numeric ? "right num" : `col-${key}` }, cell(row, key))));
   }
 
   function cell(row, key) {

@@ -1,9 +1,11 @@
 "use strict";
-/* Videos side by side, held to one clock: the same moment of every episode is on the screen. */
+/* Videos side by side, held to one clock: the same moment of every episode is on the screen. The clock waits for a
+   video that cannot keep up, so that a busy machine slows all of them down alike. */
 const videosView = (() => {
   const AT_MOST = 24, UNSELECTED = 9;
+  const BEHIND_S = 0.25, AHEAD_S = 0.08, FAR_S = 0.6, PATIENCE_S = 3, STEP_S = 0.2;
   let board, grid, note, scrubber, clock, playButton, timer = null, shown = "";
-  let playing = true, rate = 1, at = 0, since = 0;
+  let playing = true, rate = 1, at = 0, last = 0, waited = 0;
 
   const videos = () => [...grid.querySelectorAll("video")];
   const length = () => Math.max(0, ...videos().map((video) => Number.isFinite(video.duration) ? video.duration : 0));
@@ -11,17 +13,17 @@ const videosView = (() => {
 
   function show(parent, owner) {
     board = owner;
-    playButton = h("button", { type: "button", id: "play", onclick: () => { at = position(); since = now(); playing = !playing; tick(); } });
+    playButton = h("button", { type: "button", id: "play", onclick: () => { playing = !playing; tick(); } });
     scrubber = h("input", { type: "range", min: 0, max: 1000, value: 0, className: "scrubber", ariaLabel: "Position",
-      oninput: () => { at = scrubber.value / 1000 * length(); since = now(); tick(); } });
+      oninput: () => { at = scrubber.value / 1000 * length(); tick(); } });
     clock = h("span", { className: "num small muted clock" });
-    const speed = h("select", { id: "speed", ariaLabel: "Speed", onchange: () => { at = position(); since = now(); rate = Number(speed.value); tick(); } },
+    const speed = h("select", { id: "speed", ariaLabel: "Speed", onchange: () => { rate = Number(speed.value); tick(); } },
       ...[0.25, 0.5, 1, 2].map((value) => h("option", { value, selected: value === rate }, `${value} ×`)));
     grid = h("div", { className: "videos" });
     note = h("p", { className: "muted small" });
     parent.append(h("div", { className: "player" }, playButton, scrubber, clock, speed), note, grid);
     playing = !matchMedia("(prefers-reduced-motion: reduce)").matches;
-    at = 0; since = now(); shown = "";
+    at = 0; last = now(); shown = "";
     update();
     timer = setInterval(tick, 100);
   }
@@ -52,31 +54,38 @@ const videosView = (() => {
     tick();
   }
 
-  /* [s] where every video should be; the longest one sets the loop, shorter ones hold their last frame. */
-  function position() {
-    const total = length();
-    const moment = at + (playing ? (now() - since) * rate : 0);
-    return total ? (playing ? moment % total : Math.min(moment, total)) : 0;
+  /* [s] where a video should be; the longest one sets the loop, shorter ones hold their last frame. */
+  const target = (video) => Math.min(at, Math.max(0, video.duration - 0.04));
+
+  function advance(ready) {
+    const elapsed = now() - last, total = length();
+    last = now();
+    if (!playing || !total) return;
+    const behind = ready.some((video) => video.seeking || target(video) - video.currentTime > BEHIND_S);
+    waited = behind ? waited + elapsed : 0;
+    if (behind && waited < PATIENCE_S) return;
+    waited = 0;
+    at += Math.min(elapsed, STEP_S) * rate;
+    if (at >= total) at = 0;
   }
 
   function tick() {
-    const want = position(), total = length();
-    for (const video of videos()) {
-      if (!Number.isFinite(video.duration)) continue;
-      const target = Math.min(want, Math.max(0, video.duration - 0.04)), lag = target - video.currentTime;
-      const ended = want >= video.duration - 0.04;
-      if (!playing || ended) {
+    const ready = videos().filter((video) => Number.isFinite(video.duration));
+    advance(ready);
+    for (const video of ready) {
+      const lag = target(video) - video.currentTime, held = !playing || at > target(video);
+      if (Math.abs(lag) > (held ? 0.02 : FAR_S) && !video.seeking) video.currentTime = target(video);
+      if (held || lag < -AHEAD_S) {
         if (!video.paused) video.pause();
-        if (Math.abs(lag) > 0.02 && !video.seeking) video.currentTime = target;
         continue;
       }
-      if (Math.abs(lag) > 0.25) { if (!video.seeking) video.currentTime = target; }
       video.playbackRate = rate * (1 + Math.max(-0.3, Math.min(0.3, lag)));  /* small lags are caught up unseen */
       if (video.paused) video.play().catch(() => {});
     }
+    const total = length();
     playButton.textContent = playing ? "Pause" : "Play";
-    if (document.activeElement !== scrubber || playing) scrubber.value = total ? want / total * 1000 : 0;
-    clock.textContent = `${want.toFixed(1)} / ${total.toFixed(1)} s`;
+    scrubber.value = total ? at / total * 1000 : 0;
+    clock.textContent = `${at.toFixed(1)} / ${total.toFixed(1)} s`;
   }
 
   return { id: "videos", title: "Videos", show, hide, update, selectionChanged: update };
