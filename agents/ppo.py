@@ -109,6 +109,7 @@ class TensorPPO(PPO):
         n_epochs: int = 4,
         learning_rate: float = 1e-3,
         target_kl: float = 0.01,
+        final_kl: float | None = None,
         symmetry: bool = True,
         learning_threads: int = 1,
         value_clip: bool = True,
@@ -117,7 +118,9 @@ class TensorPPO(PPO):
         **kwargs: Any,
     ) -> None:
         self.environment = env.environment
-        self.kl_target, self.adaptive_rate = target_kl, learning_rate
+        self.kl_range, self.adaptive_rate = (target_kl, target_kl if final_kl is None else final_kl), learning_rate
+        self.progress = 0.0
+        """Share of the training that is done; the caller keeps it."""
         self.num_minibatches, self.learning_threads, self.value_clip = (
             num_minibatches,
             learning_threads,
@@ -280,9 +283,11 @@ class TensorPPO(PPO):
 
     def _follow(self, kl: float) -> None:
         """Learning rate after divergence: down when the policy moves too far, up when it hardly moves."""
-        if kl > 2 * self.kl_target:
+        first, last = self.kl_range
+        target = first + (last - first) * self.progress
+        if kl > 2 * target:
             self.adaptive_rate = max(self.adaptive_rate / 1.5, 1e-5)
-        elif 0 < kl < self.kl_target / 2:
+        elif 0 < kl < target / 2:
             self.adaptive_rate = min(self.adaptive_rate * 1.5, 3e-3)
         for group in self.policy.optimizer.param_groups:
             group["lr"] = self.adaptive_rate

@@ -92,6 +92,7 @@ class Training:
     def _iterate(self, log: TextIO, logger: Logger, progress: Progress) -> None:
         """One rollout and the update from it, and what the logs say about them."""
         began = time.perf_counter()
+        self.ppo.progress = min(1.0, self.ppo.num_timesteps / self.config["env_steps"])
         self.ppo.iterate()
         self.iteration += 1
         took = time.perf_counter() - began

@@ -26,6 +26,8 @@ class PPO:
     """Where the adaptive learning rate starts."""
     target_kl: float = 0.03
     """[nat] divergence an update that the learning rate aims at."""
+    final_kl: float = 0.01
+    """[nat] the same at the end of the training; it falls linearly, so that the policy settles."""
     gamma: float = 0.97
     """Discount a step."""
     gae_lambda: float = 0.95

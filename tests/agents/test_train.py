@@ -118,8 +118,8 @@ class TestCommandLine:
         names = {path.name for path in run.iterdir()}
         events = {name for name in names if name.startswith("events.out.tfevents")}
         assert len(events) == 1
-        assert names - events - {"report.html"} == {"config.yaml", "run.json", "reward.py", "randomization.yaml", "progress.jsonl",
-                                  "checkpoint.pt"}  # fmt: skip
+        expected = {"config.yaml", "run.json", "reward.py", "randomization.yaml", "progress.jsonl", "checkpoint.pt"}
+        assert names - events - {"report.html"} == expected
         assert [path.name for path in place.iterdir()] == ["runs"]  # no litter where the command was typed
 
     def test_what_was_run(self, run, small):
