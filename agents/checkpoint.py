@@ -2,6 +2,7 @@
 
 import io
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,10 @@ def save(path: Path, ppo: TensorPPO, extra: dict[str, Any]) -> None:
 def read(path: Path) -> dict[str, Any]:
     """A checkpoint's content. Raises UserError where it is missing, damaged or not plain data."""
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # compares the checksums, which torch.load does not
+        if damaged is not None:
+            raise ValueError(f"wrong checksum of {damaged}")
         content = torch.load(path, weights_only=True, map_location="cpu")
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; the run has saved no checkpoint yet") from None

@@ -146,7 +146,7 @@ class TensorPPO(PPO):
 
     def start(self) -> None:
         """Resets the environment for the first rollout."""
-        self._observations = self.environment.reset()
+        self._observations = self.environment.reset(stagger=True)
 
     def snapshot(self) -> dict[str, Any]:
         """What the learner remembers besides networks and optimizer, as tensors and numbers."""

@@ -24,7 +24,7 @@ from agents.progress import Progress
 from agents.training import Training
 from agents.video import film
 from configs import schema
-from configs.errors import UserError
+from configs.errors import UserError, leave
 from envs import randomization, rewards, tasks
 from envs.tasks.task import Task
 
@@ -169,7 +169,12 @@ def main(config: DictConfig) -> float | None:
     """Trains as configured; returns the fitness on randomized physics, for sweepers."""
     resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(resolved, dict)
-    run = train(resolved)  # type: ignore[arg-type]
+    try:
+        run = train(resolved)  # type: ignore[arg-type]
+    except UserError as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # there Hydra's line says which job it was
+            raise
+        leave(error)
     print(f"done: {run}", flush=True)
     path = run / "evaluation.json"
     if not path.is_file():

@@ -6,11 +6,23 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
+from typing import NoReturn
 
 
 class UserError(Exception):
     """Bad input. The message names the value, what is valid and the fix; `gantry` prints it as one line."""
+
+
+def leave(error: UserError) -> NoReturn:
+    """Show the error as one line and exit with status 2.
+
+    `gantry` does this for every command. A Hydra application calls it itself: of an exception that leaves it,
+    Hydra tells on a line of its own first.
+    """
+    print(f"gantry: error: {error}", file=sys.stderr)
+    sys.exit(2)
 
 
 def unknown(kind: str, value: object, valid: Iterable[object]) -> UserError:

@@ -103,10 +103,15 @@ class Environment:
     def critic_size(self) -> int:
         return critic_size(self.observation, self.robot)
 
-    def reset(self) -> tuple[Tensor, Tensor]:
-        """Starts a new episode everywhere; returns the observation (N, ...) and the critic's (N, ...)."""
+    def reset(self, stagger: bool = False) -> tuple[Tensor, Tensor]:
+        """Starts a new episode everywhere; returns the observation (N, ...) and the critic's (N, ...).
+
+        stagger: the first episodes start with part of their time gone, so that they do not all end in one step.
+        """
         everything = np.arange(self.num_envs)
         self._begin(everything)
+        if stagger:
+            self.episodes.stagger()
         s, e = self.state, self.episodes
         exact = self._measure.sensors(self._packed)
         frame = self.sensing.frame(self.sensing.noisy(exact, e.episode, e.step), s.command, s.action)

@@ -62,7 +62,7 @@ class Episodes:
         self.max_steps = round(task.episode_length_s / dt)
         self.episode = np.full(n, -1, dtype=np.int64)
         self.step = np.zeros(n, dtype=np.int64)
-        self._key = draws.stream(seed, "episode")
+        self._key, self._seed = draws.stream(seed, "episode"), seed
         self._resample_steps, self._commands = 0, np.zeros((n, 1, 0), dtype=np.float32)
         if task.command is not None:
             self._resample_steps = round(task.command.resample_s / dt)
@@ -96,6 +96,16 @@ class Episodes:
         if pushes:
             self._draw_pushes(ids, u[:, 1 + commands :])
         return self._starts.measured[:, torch.from_numpy(start)]
+
+    def stagger(self) -> None:
+        """Takes a random part of the time off every episode that has just begun."""
+        u = draws.uniform(draws.stream(self._seed, "stagger"), np.arange(len(self.step)), self.episode)[:, 0]
+        self.step[:] = (u * self.max_steps).astype(np.int64)
+        if self._push_steps.shape[1]:
+            self._pushed[:] = (self._push_steps <= self.step[:, None]).sum(1)
+            last = self._push_steps.shape[1] - 1
+            upcoming = np.take_along_axis(self._push_steps, np.minimum(self._pushed, last)[:, None], 1)[:, 0]
+            self._next_push[:] = np.where(self._pushed <= last, upcoming, np.iinfo(np.int64).max)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The live arrays that hold where each episode stands."""

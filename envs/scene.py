@@ -26,8 +26,10 @@ class SolverSettings:
     physics_dt_s: float = 0.005
     integrator: str = "Euler"
     cone: str = "pyramidal"
-    iterations: int = 2
-    line_search_iterations: int = 4
+    iterations: int = 5
+    """With 2, a Go2 that only stands slides at 0.6 m/s on ground of friction 0.3; with 4 or more it stands. More
+    cost nothing: few steps need them."""
+    line_search_iterations: int = 8
     tolerance: float = 1e-8
     impratio: float = 1.0
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import select
 import struct
 import sys
@@ -27,6 +28,8 @@ from configs.errors import UserError, unknown
 from sim2real.bundle import CommandEntry
 from sim2real.links.link import FloatArray, Reading, Remote
 
+_SEQUENCE = re.compile(rb"\x1b[\[O][0-9;]*[A-Za-z~]")
+"""What arrow and function keys send: it begins like Esc, which stops."""
 DEAD_ZONE = 0.08
 """Share of a stick's travel about its middle that counts as the middle."""
 
@@ -216,9 +219,7 @@ class Keyboard:
                 # The terminal is gone, and with it the person's way to stop the robot.
                 self._actions.append(Action.STOP)
                 return
-            if data.startswith(b"\x1b["):
-                continue  # an arrow or function key: several bytes that are no keys of ours
-            for key in data.decode(errors="ignore"):
+            for key in _SEQUENCE.sub(b"", data).decode(errors="ignore"):
                 self.press(key)
 
 

@@ -53,6 +53,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "motor_temperature": _NUMBERS,
         "battery_soc": _NUMBER,
         "battery_voltage_v": _NUMBER,
+        "remote": {"type": "object"},
     },
     "/target": {
         "joint_target": _NUMBERS,

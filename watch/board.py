@@ -93,10 +93,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="gantry board", description="One page over all runs: table, videos side by side, comparison."
     )
-    parser.add_argument("runs", type=Path, nargs="?", default=Path("runs"), help="the folder of the runs (default: runs)")
+    parser.add_argument(
+        "runs", type=Path, nargs="?", default=Path("runs"), help="the folder of the runs (default: runs)"
+    )
     parser.add_argument("--watch", action="store_true", help="keep the page up to date while trainings run")
     parser.add_argument("--serve", action="store_true", help="serve the page, kept up to date, and reports on demand")
-    parser.add_argument("--host", default="127.0.0.1", help="address to serve on (default: 127.0.0.1, this machine only)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to serve on (default: 127.0.0.1, this machine only)"
+    )
     parser.add_argument("--port", type=int, default=8421, help="port to serve on; 0 takes a free one (default: 8421)")
     arguments = parser.parse_args()
     if not 0 <= arguments.port <= 65535:

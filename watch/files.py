@@ -104,7 +104,7 @@ def check_mp4(path: Path) -> None:
 
     A video that was interrupted lacks its index, the `moov` box, which is written last (ISO/IEC 14496-12, 8.2).
     """
-    boxes = set()
+    boxes: set[bytes] = set()
     try:
         size, at = path.stat().st_size, 0
         with path.open("rb") as file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import base64
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,11 @@ def _missing(run: Run) -> list[dict[str, Any]]:
 def _charts(run: Run, evaluation: Evaluation) -> dict[str, Any]:
     """The numbers behind the charts."""
     curves = run.progress.thinned(CURVE_POINTS)
-    units = {n: words.readable_unit(v.unit).replace("°", "deg") for s in evaluation.sets.values() for n, v in s.measures.items()}
+    units = {
+        n: words.readable_unit(v.unit).replace("°", "deg")
+        for s in evaluation.sets.values()
+        for n, v in s.measures.items()
+    }
     pair = lambda v: v and {"mean": v.mean, "low": v.low, "high": v.high}  # noqa: E731
     return {
         "scalars": curves.scalars,
@@ -169,21 +174,22 @@ def _charts(run: Run, evaluation: Evaluation) -> dict[str, Any]:
 
 def _with_known_feet(run: Run) -> Evaluation:
     """The evaluation, its feet under the robot's names for them where the task is known."""
-    uses = [s.foot_use for s in run.evaluation.sets.values() if s.foot_use]
-    if not uses or not all(foot.isdigit() for use in uses for foot in use):
+    sets = run.evaluation.sets
+    if not any(foot.isdigit() for result in sets.values() for foot in result.foot_use):
         return run.evaluation
     try:
         from envs import robots, tasks
 
-        feet = robots.get(tasks.get(run.task).robot).feet
+        feet = [foot.removesuffix("_foot") for foot in robots.get(tasks.get(run.task).robot).feet]
     except (ImportError, UserError):
         return run.evaluation
-    for use in uses:
-        if len(use) == len(feet):
-            shares = list(use.values())
-            use.clear()
-            use.update(zip((f.removesuffix("_foot") for f in feet), shares, strict=True))
-    return run.evaluation
+    named = {
+        name: replace(result, foot_use=dict(zip(feet, result.foot_use.values(), strict=True)))
+        if len(result.foot_use) == len(feet)
+        else result
+        for name, result in sets.items()
+    }
+    return replace(run.evaluation, sets=named)
 
 
 def main() -> None:

@@ -110,7 +110,8 @@ def read_run(path: Path, *, points: int | None = None, now: float | None = None)
     run = Run(path=path)
     run.touched = max((t for name in _SIGNS_OF_LIFE if (t := _modified(path / name))), default=None)
     run.record = _try(run, "run.json", lambda name: files.read_json(path, name), {})
-    run.config, run.config_source = _try(run, "config.yaml", lambda name: _config(path, name), ({}, None))
+    nothing: tuple[dict[str, str], str | None] = ({}, None)
+    run.config, run.config_source = _try(run, "config.yaml", lambda name: _config(path, name), nothing)
     run.reward_source = _try(run, "reward.py", lambda name: visible(files.read_text(path, name)), None)
     run.ranges = _try(run, "randomization.yaml", lambda name: _ranges(run, name), {})
     run.progress = _try(run, "progress.jsonl", lambda name: _progress(path, name, points), Progress())
@@ -185,7 +186,7 @@ def _modified(path: Path) -> float | None:
         return None
 
 
-def _config(path: Path, name: str) -> tuple[dict[str, str], str]:
+def _config(path: Path, name: str) -> tuple[dict[str, str], str | None]:
     content, source = files.read_yaml(path, name)
     return flat(content), visible(source)
 

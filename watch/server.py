@@ -42,7 +42,8 @@ class BoardServer(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
-        return f"http://{self.server_address[0]}:{self.server_address[1]}/"
+        host, port = self.server_address[:2]
+        return f"http://{host!s}:{port}/"
 
     def keep_fresh(self, interval_s: float = INTERVAL_S) -> None:
         while not self.stopping.wait(interval_s):

@@ -143,7 +143,9 @@ def _judged(run: Run, best: SetResult, fitness: Interval) -> tuple[str, str]:
     if best.fall_rate is not None:
         episodes = f" of {count(run.evaluation.episodes)} episodes" if run.evaluation.episodes else " of the episodes"
         none = best.fall_rate.mean == 0
-        said.append(f"{'No' if none else percent(best.fall_rate.mean)}{episodes} ended in a fall.".replace("No of", "None of"))
+        said.append(
+            f"{'No' if none else percent(best.fall_rate.mean)}{episodes} ended in a fall.".replace("No of", "None of")
+        )
     velocity, yaw = best.measures.get("velocity_error"), best.measures.get("yaw_rate_error")
     if velocity and yaw:
         said.append(
@@ -153,7 +155,9 @@ def _judged(run: Run, best: SetResult, fitness: Interval) -> tuple[str, str]:
     if best.diverged:
         said.append(f"{best.diverged} simulations diverged and are left out.")
     if run.seconds:
-        said.append(f"Training took {duration(run.seconds)}" + (f" and {count(run.env_steps)} steps." if run.env_steps else "."))
+        said.append(
+            f"Training took {duration(run.seconds)}" + (f" and {count(run.env_steps)} steps." if run.env_steps else ".")
+        )
     if run.state != "finished":
         said.append(f"The run itself is {run.state}{f': {run.reason}' if run.reason else ''}.")
     return verdict, " ".join(said)

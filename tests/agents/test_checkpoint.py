@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +100,12 @@ def spoil(kind: str, good: bytes, marker: Path) -> bytes:
         broken[len(good) // 4 : 3 * len(good) // 4] = bytes(len(good) // 2)
         return bytes(broken)
     if kind == "one wrong byte":
-        # In the middle of a large tensor, where only the archive's checksums can notice it.
-        broken = bytearray(good)
-        broken[len(good) // 2] ^= 0xFF
-        return bytes(broken)
+        # In the middle of the largest tensor, where only the archive's checksums can notice it.
+        with zipfile.ZipFile(io.BytesIO(good)) as archive:
+            largest = max(archive.infolist(), key=lambda entry: entry.file_size)
+            inside = archive.read(largest)
+        at = good.index(inside) + len(inside) // 2
+        return good[:at] + bytes([good[at] ^ 0xFF]) + good[at + 1 :]
     content = torch.load(io.BytesIO(good), weights_only=True)
     contents: dict[str, bytes] = {
         "empty": b"",

@@ -25,7 +25,8 @@ def walking(n: int = 1, **given: Any) -> State:
     for name, width in (("base_position_w", 3), ("base_linear_velocity_w", 3), ("base_linear_velocity_b", 3),
                         ("base_angular_velocity_b", 3), ("joint_velocity", 12), ("joint_acceleration", 12),
                         ("joint_torque", 12), ("joint_power", 12), ("joint_target", 12), ("action", 12),
-                        ("previous_action", 12), ("command", 3), ("foot_contact_force", 4), ("foot_shear_force", 4), ("foot_air_time", 4),
+                        ("previous_action", 12), ("command", 3), ("foot_contact_force", 4), ("foot_shear_force", 4),
+                        ("foot_air_time", 4),
                         ("foot_contact_time", 4), ("foot_height", 4)):  # fmt: skip
         values[name] = torch.zeros(n, width)
     values |= {
@@ -280,4 +281,4 @@ def test_rewards_and_measures_only_read(name: str, choice: str) -> None:
     rows = {f.name: getattr(before, f.name) for f in fields(State)}
     few = State(**{key: value if key in shared else value[2:4] for key, value in rows.items()})
     for key, value in reward(few).items():
-        assert torch.allclose(value, components[key][2:4], rtol=1e-6, atol=1e-7), key
+        assert torch.allclose(value, components[key][2:4], rtol=1e-5, atol=1e-6), key

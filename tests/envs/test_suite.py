@@ -115,13 +115,18 @@ def test_same_seed_same_bits_other_seed_others(name: str) -> None:
 
 @every_task
 def test_batch_size_changes_nothing(name: str) -> None:
-    """Simulation i of 64 is simulation i of 8, through restarts, commands, pushes and noise."""
+    """Simulation i of 64 is simulation i of 8, through restarts, commands, pushes and noise.
+
+    All bits but the reward's: torch adds the joints of a batch in an order that depends on its size, and the
+    reward leads nowhere that a simulation could notice. Its terms are of size 10 at most: rounding within 1e-5.
+    """
     large, small = make(name, 64), make(name, 8)
     actions = random_actions(large, 160)
     many, few = rollout(large, actions), rollout(small, actions[:, :8])
     assert (few.terminated | few.truncated).any(0).all()  # every simulation restarted at least once
-    for whole, part in zip(many.rows(slice(8)), few.rows(slice(None)), strict=True):
-        assert torch.equal(whole, part)
+    assert torch.allclose(many.reward[:, :8], few.reward, rtol=1e-6, atol=1e-5)
+    many.reward[:, :8] = few.reward
+    assert same(many.rows(slice(8)), few.rows(slice(None)))
 
 
 @every_task
@@ -456,6 +461,8 @@ def test_gymnasium_make_vec_steps_the_batch(name: str) -> None:
 def test_sb3_face_reports_ends(name: str) -> None:
     env, reference = SB3VecEnv(make(name, 6)), make(name, 6)
     env.reset(), reference.reset()
+    for actor in (env.environment, reference):
+        actor.episodes.max_steps = 15  # before most falls
     truncations = 0
     for action in random_actions(reference, 80):
         _, _, done, infos = env.step(action.numpy())

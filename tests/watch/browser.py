@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -45,6 +46,13 @@ class Visit:
         self.page.on("dialog", lambda dialog: (self.errors.append(f"dialog {dialog.message}"), dialog.dismiss()))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(url, wait_until="load", timeout=120_000)
+
+    def wait(self, condition: str, timeout_s: float = 120.0) -> None:
+        """Until the expression is true. Asked from outside, since the page's own policy forbids to evaluate text."""
+        end = time.monotonic() + timeout_s
+        while not self.page.evaluate(condition):
+            assert time.monotonic() < end, f"never true within {timeout_s:g} s: {condition}"
+            self.page.wait_for_timeout(50)
 
     @property
     def foreign(self) -> list[str]:

@@ -65,7 +65,8 @@ def write_progress(run: Path, iterations: int = 240, seed: int = 0, skill: float
             "falls_per_minute": max(0.0, 42 * (1 - done) ** 2 + 0.1 + noise(0.1)),
             "measures": {n: a + (b - a) * done + noise(0.01 * abs(a)) for n, (_, a, b) in MEASURES.items()},
             "train": {"kl": 0.03 + noise(0.004), "entropy": 6 - 7 * done, "value_loss": 0.3 - 0.2 * done,
-                      "learning_rate": 1e-3 * (1 - 0.6 * done), "std": 0.4 - 0.25 * done, "explained_variance": 0.9 * done},
+                      "learning_rate": 1e-3 * (1 - 0.6 * done), "std": 0.4 - 0.25 * done,
+                      "explained_variance": 0.9 * done},
         }  # fmt: skip
         rows.append(json.dumps(row))
     (run / "progress.jsonl").write_text("\n".join(rows) + "\n")
@@ -97,7 +98,9 @@ def video(width: int = 320, height: int = 240, seconds: float = 2.0) -> bytes:
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "video.mp4"
-        with imageio.get_writer(path, fps=25, codec="libx264", macro_block_size=1, output_params=["-threads", "1"]) as out:
+        with imageio.get_writer(
+            path, fps=25, codec="libx264", macro_block_size=1, output_params=["-threads", "1"]
+        ) as out:
             for k in range(int(25 * seconds)):
                 frame = np.full((height, width, 3), (214, 222, 226), np.uint8)
                 frame[int(0.75 * height) :] = (150, 160, 158)
@@ -130,7 +133,7 @@ def write_run(
     run.mkdir(parents=True)
     record = {
         "format": 1, "kind": "train", "task": task, "name": "train",
-        "command": ["/usr/local/bin/gantry train", f"task={task}", f"seed={seed}", f"ppo.learning_rate={learning_rate}"],
+        "command": ["/opt/bin/gantry train", f"task={task}", f"seed={seed}", f"ppo.learning_rate={learning_rate}"],
         "created": "2026-11-20T10:15:00+0000", "state": state, "error": None,
         "versions": {"python": "3.11.7", "gantry-lab": "0.1.0", "mujoco": "3.14.0", "torch": "2.13.0"},
         "git_commit": "cb27edc5f1a0e4b7c2d9", "machine": {"cpu": "AMD EPYC 7B13", "cores": 2, "system": "Linux 6.1"},
@@ -154,11 +157,12 @@ def survival() -> dict[str, Any]:
     payload = [-4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 9.0, 12.0]
     good = [0.05, 0.42, 0.9, 0.98, 0.99, 0.99, 0.97, 0.93]
     worse = [0.93, 0.97, 0.99, 0.99, 0.96, 0.82, 0.37, 0.04]
-    band = lambda row, by: [min(1.0, max(0.0, v + by)) for v in row]  # noqa: E731
-    return {
-        "friction": {"values": friction, "success": good, "low": band(good, -0.05), "high": band(good, 0.05), "unit": ""},
-        "base_mass": {"values": payload, "success": worse, "low": band(worse, -0.05), "high": band(worse, 0.05), "unit": "kg"},
-    }  # fmt: skip
+
+    def curve(values: list[float], success: list[float], unit: str) -> dict[str, Any]:
+        low, high = ([min(1.0, max(0.0, v + by)) for v in success] for by in (-0.05, 0.05))
+        return {"values": values, "success": success, "low": low, "high": high, "unit": unit}
+
+    return {"friction": curve(friction, good, ""), "base_mass": curve(payload, worse, "kg")}
 
 
 def write_many(runs: Path, count: int) -> None:
@@ -177,7 +181,9 @@ def write_many(runs: Path, count: int) -> None:
         own = {"task": run.parent.name, "seconds": 200.0 + i % 97, "state": ("finished", "finished", "failed")[i % 3],
                "command": ["gantry train", f"seed={i}", f"ppo.learning_rate={lr}"]}  # fmt: skip
         (run / "run.json").write_text(json.dumps(record | own))
-        (run / "config.yaml").write_text(CONFIG.format(seed=i, learning_rate=lr, reward=f"rewards/candidate_{i % 100}.py"))
+        (run / "config.yaml").write_text(
+            CONFIG.format(seed=i, learning_rate=lr, reward=f"rewards/candidate_{i % 100}.py")
+        )
         (run / "reward.py").write_text((first / "reward.py").read_text() + f"# candidate {i % 100}\n")
         result["sets"]["randomized"]["fitness"] = interval(0.5 + (i * 37 % 400) / 1000, 0.01)
         (run / "evaluation.json").write_text(json.dumps(result))

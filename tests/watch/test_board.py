@@ -33,7 +33,9 @@ def edit(run, **values):
 @pytest.fixture
 def runs(tmp_path):
     samples.write_run(tmp_path, "2026-11-20_10-00-00-a", iterations=20, seed=1)
-    samples.write_run(tmp_path, "2026-11-21_10-00-00-b", iterations=20, seed=2, reward="r.py", reward_source="def reward(s): ...")
+    samples.write_run(
+        tmp_path, "2026-11-21_10-00-00-b", iterations=20, seed=2, reward="r.py", reward_source="def reward(s): ..."
+    )
     samples.write_run(tmp_path, "2026-11-19_10-00-00-c", iterations=20, task="go1-walk")
     return tmp_path
 
@@ -45,7 +47,8 @@ def test_rows_hold_what_the_table_shows(runs):
     assert [row["name"][-1] for row in catalog.data()["rows"]] == ["b", "a", "c"]  # newest first
     row = catalog.rows["go2-walk/2026-11-20_10-00-00-a"]
     assert row == {
-        "id": "go2-walk/2026-11-20_10-00-00-a", "task": "go2-walk", "name": "2026-11-20_10-00-00-a", "state": "finished",
+        "id": "go2-walk/2026-11-20_10-00-00-a", "task": "go2-walk", "name": "2026-11-20_10-00-00-a",
+        "state": "finished",
         "reason": None, "reward": "human", "ranges": "task (9)", "overrides": "seed=1 ppo.learning_rate=0.001",
         "fitness": 0.8, "low": 0.791, "high": 0.809, "judged": "randomized", "falls": 1.4, "minutes": 4.237,
         "steps": 4_000_000.0, "cost": 0.42, "video": "go2-walk/2026-11-20_10-00-00-a/video.mp4", "report": None,
@@ -190,7 +193,8 @@ def test_it_serves_the_page_its_changes_and_reports_made_on_demand(server, runs)
 @pytest.mark.parametrize(
     ("asked", "status", "part"),
     [(None, 200, slice(None)), ("bytes=100-199", 206, slice(100, 200)), ("bytes=1000-", 206, slice(1000, None)),
-     ("bytes=-50", 206, slice(-50, None)), ("bytes=0-999999999", 206, slice(None)), ("bytes=999999999-", 416, slice(0, 0)),
+     ("bytes=-50", 206, slice(-50, None)), ("bytes=0-999999999", 206, slice(None)),
+     ("bytes=999999999-", 416, slice(0, 0)),
      ("lines=1-2", 200, slice(None))],
 )  # fmt: skip
 def test_parts_of_a_video(server, asked, status, part):
@@ -200,7 +204,8 @@ def test_parts_of_a_video(server, asked, status, part):
 
 @pytest.mark.parametrize(
     "path",
-    [f"{A}/run.json", f"{A}/", "/go2-walk/", "/../../etc/passwd", f"{A}/../../secret/report.html", "/secret/report.html",
+    [f"{A}/run.json", f"{A}/", "/go2-walk/", "/../../etc/passwd", f"{A}/../../secret/report.html",
+     "/secret/report.html",
      "/%2e%2e/secret/report.html", f"{A}%00/report.html", "/board.js", "//etc/report.html", f"{A}/reward.py"],
 )  # fmt: skip
 def test_nothing_else_is_served(server, runs, path):

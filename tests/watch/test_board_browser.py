@@ -31,7 +31,8 @@ def runs(tmp_path_factory):
         own = human.replace('"slip": -', '"slip": -9') if i == 1 else human
         run = samples.write_run(
             folder, name, task="go1-walk" if i == 5 else "go2-walk", seed=i, skill=0.6 + 0.05 * i, iterations=40,
-            reward="rewards/one.py" if i == 1 else "human", reward_source=own, learning_rate="0.002" if i == 1 else "0.001",
+            reward="rewards/one.py" if i == 1 else "human", reward_source=own,
+            learning_rate="0.002" if i == 1 else "0.001",
         )  # fmt: skip
         if i == 4:
             (run / "run.json").write_text('{"format": 1, "task')
@@ -89,7 +90,7 @@ def test_videos_play_in_step(visit):
     pick(p, NAMES[0], NAMES[2], NAMES[3])
     p.click("#to-videos")
     assert p.locator("video").count() == 3
-    p.wait_for_function("[...document.querySelectorAll('video')].every(v => v.readyState >= 3 && v.currentTime > 0.1)")
+    visit.wait("[...document.querySelectorAll('video')].every(v => v.readyState >= 3 && v.currentTime > 0.1)")
     apart = []
     for _ in range(12):
         p.wait_for_timeout(100)
@@ -98,12 +99,12 @@ def test_videos_play_in_step(visit):
             apart.append(max(moments) - min(moments))
     assert sorted(apart)[len(apart) // 2] < 0.15, apart
     p.click("#play")
-    p.wait_for_function("[...document.querySelectorAll('video')].every(v => v.paused && !v.seeking)")
+    visit.wait("[...document.querySelectorAll('video')].every(v => v.paused && !v.seeking)")
     p.wait_for_timeout(300)
     moments = p.evaluate("[...document.querySelectorAll('video')].map(v => v.currentTime)")
     assert max(moments) - min(moments) <= 0.04
     p.locator(".scrubber").fill("500")
-    p.wait_for_function("[...document.querySelectorAll('video')].every(v => !v.seeking && Math.abs(v.currentTime - 1.0) < 0.05)")
+    visit.wait("[...document.querySelectorAll('video')].every(v => !v.seeking && Math.abs(v.currentTime - 1.0) < 0.05)")
 
 
 def test_two_runs_compared(visit):
@@ -115,10 +116,12 @@ def test_two_runs_compared(visit):
     assert drawn == [[NAMES[0], 40, 4_000_000], [NAMES[1], 40, 4_000_000]]
     p.click("[data-axis=seconds]")
     assert p.evaluate("document.querySelector('#chart-fitness')._fullData[0].x.at(-1)") == pytest.approx(4.24, abs=0.01)
-    rows = p.eval_on_selector_all(".differences tbody tr", "rows => rows.map(r => [...r.cells].map(c => c.textContent))")
+    rows = p.eval_on_selector_all(
+        ".differences tbody tr", "rows => rows.map(r => [...r.cells].map(c => c.textContent))"
+    )
     assert rows == [["reward", "human", "rewards/one.py"], ["seed", "0", "1"], ["ppo.learning_rate", "0.001", "0.002"]]
     assert "The randomization ranges are the same." in p.inner_text("#view")
-    assert [line.strip()[:10] for line in p.locator(".diff .removed").all_inner_texts()] == ['−         ']
+    assert [line.strip()[:10] for line in p.locator(".diff .removed").all_inner_texts()] == ["−         "]
     assert '"slip": -9' in p.inner_text(".diff .added")
     p.click(".drop >> nth=1")
     assert "select another" in p.inner_text("#view")
@@ -126,7 +129,14 @@ def test_two_runs_compared(visit):
 
 def test_differences_of_texts(visit):
     apply = "rows => rows.filter(r => r.kind !== '+').map(r => r.text).join('\\n')"
-    for a, b in [("a\nb\nc", "a\nc"), ("", "x"), ("a\nb", "b\na"), ("x\n" * 50, "y\n" * 30), ("same", "same"), ("a\na\nb", "a\nb\nb")]:
+    for a, b in [
+        ("a\nb\nc", "a\nc"),
+        ("", "x"),
+        ("a\nb", "b\na"),
+        ("x\n" * 50, "y\n" * 30),
+        ("same", "same"),
+        ("a\na\nb", "a\nb\nb"),
+    ]:
         rows = visit.page.evaluate("([a, b]) => difference(a, b)", [a, b])
         assert visit.page.evaluate(apply, rows) == a
         assert "\n".join(r["text"] for r in rows if r["kind"] != "-") == b
@@ -161,7 +171,7 @@ def test_changes_arrive_without_losing_anything(browser, tmp_path):
     assert board.refresh()
     time.sleep(1.1)  # the page tells versions apart by the second
     live.write_text(board.changes())
-    p.wait_for_function("document.querySelectorAll('#runs tbody tr').length === 3")
+    visit.wait("document.querySelectorAll('#runs tbody tr').length === 3")
     assert "NaN in slip" in p.inner_text("#runs")
     assert p.evaluate("window.untouched")  # not a reload
     assert p.input_value("#search") == "train"
@@ -181,10 +191,10 @@ def test_it_works_when_served(browser, runs):
     with serving(Board(runs)) as server:
         visit = Visit(browser, server.address)
         p = visit.page
-        p.wait_for_function("document.querySelector('#live').textContent.startsWith('live')")
+        visit.wait("document.querySelector('#live').textContent.startsWith('live')")
         pick(p, NAMES[2])
         p.click("#to-videos")
-        p.wait_for_function("document.querySelector('video').currentTime > 0.1")
+        visit.wait("document.querySelector('video').currentTime > 0.1")
         p.click("[data-view=table]")
         p.click(f"#runs tr[data-id$='{NAMES[2]}'] a")
         p.wait_for_selector("h1")
@@ -235,12 +245,11 @@ def test_a_thousand_runs_open_at_once(browser, tmp_path, capsys):
     filtered_s = time.perf_counter() - begun
     p.fill("#search", "")
     p.locator(".sentinel").scroll_into_view_if_needed()
-    p.wait_for_function("document.querySelectorAll('#runs tbody tr').length > 150")
+    visit.wait("document.querySelectorAll('#runs tbody tr').length > 150")
     with capsys.disabled():
-        print(
-            f"\n1,000 runs: page {path.stat().st_size / 1e6:.1f} MB made in {made_s:.1f} s ({made_cpu_s:.1f} s of processor time), "
-            f"open in {opened_s:.2f} s ({metrics['TaskDuration']:.2f} s of processor time), filtered and sorted in {filtered_s:.2f} s"
-        )
+        size_mb, cpu_s = path.stat().st_size / 1e6, metrics["TaskDuration"]
+        print(f"\n1,000 runs: page of {size_mb:.1f} MB made in {made_s:.1f} s (processor {made_cpu_s:.1f} s),")
+        print(f"open in {opened_s:.2f} s (processor {cpu_s:.2f} s), filtered and sorted in {filtered_s:.2f} s")
     assert metrics["TaskDuration"] < 2.0
     assert visit.errors == []
     visit.close()

@@ -37,11 +37,12 @@ def hostile(tmp_path):
     (run / "reward.py").write_text(f'"""{ATTACK}"""\n# {ATTACK}\ndef reward(s): return {{"{ATTACK}": 1}}\n')
     (run / "randomization.yaml").write_text(json.dumps({ATTACK: [0, 1], "kp": ATTACK}))
     row = {"reward": 1.0, "env_steps": 1, "seconds": 1, "fitness": 0.1}
-    row |= {group: {ATTACK: 1.0, "<b>bold</b><a href='javascript:alert(4)'>x</a>%{y}": 2.0, "__proto__": 3.0, "constructor": 4.0}
-            for group in ("components", "measures", "train")}  # fmt: skip
+    markup = "<b>bold</b><a href='javascript:alert(4)'>x</a>%{y}"
+    names = {ATTACK: 1.0, markup: 2.0, "__proto__": 3.0, "constructor": 4.0}
+    row |= dict.fromkeys(("components", "measures", "train"), names)
     (run / "progress.jsonl").write_text("".join(json.dumps({"iteration": i, **row}) + "\n" for i in range(5)))
-    result = samples.evaluation()["sets"]["nominal"] | {"measures": {ATTACK: {"mean": 1, "low": 0, "high": 2, "unit": ATTACK}},
-                                                       "foot_use": {ATTACK: 0.5}}  # fmt: skip
+    result = samples.evaluation()["sets"]["nominal"]
+    result |= {"measures": {ATTACK: {"mean": 1, "low": 0, "high": 2, "unit": ATTACK}}, "foot_use": {ATTACK: 0.5}}
     (run / "evaluation.json").write_text(json.dumps({"physics_hash": ATTACK, "sets": {ATTACK: result}}))
     (run / "survival.json").write_text(json.dumps({ATTACK: samples.survival()["friction"] | {"unit": ATTACK}}))
     (run / "<svg onload=alert(5)>.txt").write_text("x")
@@ -133,7 +134,7 @@ def test_a_report_is_replaced_whole(run, monkeypatch):
     path = write_report(run)
     before = path.read_bytes()
     monkeypatch.setattr("os.replace", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(UserError, match="report.html cannot be written: No space left on device"):
+    with pytest.raises(UserError, match=r"report\.html cannot be written: No space left on device"):
         write_report(run)
     assert path.read_bytes() == before
 
@@ -150,5 +151,7 @@ def test_the_command(run, monkeypatch, capsys):
 
 
 def test_scripts_and_styles_build_no_html_from_text():
-    for path in (report.page._HERE / "static").iterdir():
-        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", path.read_text()), path
+    for path in (samples.ROOT / "watch/static").iterdir():
+        assert not re.search(
+            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", path.read_text()
+        ), path

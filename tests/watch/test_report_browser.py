@@ -37,7 +37,7 @@ FIRST = "#curves-main .chart"
 
 
 def test_it_plays_its_video(page):
-    page.page.wait_for_function("document.querySelector('video').currentTime > 0.2")
+    page.wait("document.querySelector('video').currentTime > 0.2")
     assert page.page.evaluate("document.querySelector('video').videoWidth") == 320
     assert page.page.evaluate("document.querySelector('video').error") is None
 
@@ -78,7 +78,7 @@ def test_every_section_has_its_charts(page):
     assert fitness["x"] == pytest.approx([0.72, 0.80, 0.83])
     assert fitness["error_x"]["array"] == pytest.approx([0.017, 0.009, 0.006])
     p.click("#learner summary")
-    p.wait_for_function("document.querySelectorAll('#curves-learner .js-plotly-plot').length === 7")
+    page.wait("document.querySelectorAll('#curves-learner .js-plotly-plot').length === 7")
 
 
 def test_dark_and_light(browser, page):
@@ -102,7 +102,9 @@ def test_labels_do_not_overlap_and_nothing_overflows(browser, page):
         const boxes = [...chart.querySelectorAll('.xtick text, .ytick text, .xtitle, .ytitle, .annotation-text')]
           .map(e => [e.textContent, e.getBoundingClientRect()]).filter(([, b]) => b.width);
         boxes.forEach(([a, p], i) => boxes.slice(i + 1).forEach(([b, q]) => {
-          if (p.left < q.right - 1 && q.left < p.right - 1 && p.top < q.bottom - 1 && q.top < p.bottom - 1) found.push([a, b]);
+          const beside = p.right <= q.left + 1 || q.right <= p.left + 1;
+          const above = p.bottom <= q.top + 1 || q.bottom <= p.top + 1;
+          if (!beside && !above) found.push([a, b]);
         }));
       }
       return found;

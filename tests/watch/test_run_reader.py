@@ -109,8 +109,10 @@ def test_progress_that_was_cut_off(run):
 
 
 def test_progress_with_damaged_lines_and_numbers(run):
-    rows = ["nonsense", '{"iteration": "x"}', "[]", '{"iteration": 1, "reward": NaN, "fitness": 1e999}',
-            '{"iteration": 2, "reward": "high", "components": [1], "fitness": 0.5}', '{"iteration": 1e308}']  # fmt: skip
+    rows = ["nonsense", '{"iteration": "x"}', "[]",
+            '{"iteration": 1, "reward": NaN, "fitness": 1e999}',
+            '{"iteration": 2, "reward": "high", "components": [1], "fitness": 0.5}',
+            '{"iteration": 1e308}']  # fmt: skip
     (run / "progress.jsonl").write_text("\n".join(rows) + "\n")
     read = read_run(run)
     assert read.progress.iteration == [1, 2]
@@ -141,8 +143,9 @@ def test_too_many_names_are_cut(run):
 
 
 def test_an_evaluation_of_odd_types(run):
-    content = {"episodes": "many", "seeds": 3, "sets": {"nominal": [], "randomized": {"fitness": {"mean": "x"}, "foot_use": 7},
-               "x": {"fitness": 0.5, "measures": {"a": None, "b": 2}, "diverged": "?"}}}  # fmt: skip
+    x = {"fitness": 0.5, "measures": {"a": None, "b": 2}, "diverged": "?"}
+    sets = {"nominal": [], "randomized": {"fitness": {"mean": "x"}, "foot_use": 7}, "x": x}
+    content = {"episodes": "many", "seeds": 3, "sets": sets}
     (run / "evaluation.json").write_text(json.dumps(content))
     read = read_run(run).evaluation
     assert (read.episodes, read.seeds, read.main.name) == (None, 3, "x")
@@ -158,7 +161,10 @@ def test_survival_curves_of_another_form_are_left_out(run):
 
 def test_yaml_aliases_cannot_explode(run):
     lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
-    lines += [f"{chr(98 + i)}: &{chr(98 + i)} {{" + ", ".join(f"k{j}: *{chr(97 + i)}" for j in range(9)) + "}" for i in range(9)]
+    lines += [
+        f"{chr(98 + i)}: &{chr(98 + i)} {{" + ", ".join(f"k{j}: *{chr(97 + i)}" for j in range(9)) + "}"
+        for i in range(9)
+    ]
     (run / "config.yaml").write_text("\n".join(lines))
     begun = time.process_time()
     assert len(read_run(run).config) <= 2000

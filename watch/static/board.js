@@ -100,6 +100,7 @@ const gantryBoard = (() => {
 
   function header() {
     const { view, task, states } = board.state, chosen = board.chosen().length;
+    document.body.dataset.view = view;
     document.querySelector(".views").replaceChildren(...VIEWS.map((entry) => h("button", { type: "button", role: "tab", "data-view": entry.id,
       ariaSelected: String(entry.id === view), onclick: () => board.open(entry.id) }, entry.title)));
     const tasks = [...new Set(board.rows.map((row) => row.task))].sort();
