@@ -10,7 +10,7 @@ from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import hydra
 import yaml
@@ -24,8 +24,9 @@ from agents.progress import Progress
 from agents.training import Training
 from agents.video import film
 from configs import schema
-from configs.errors import UserError, leave
+from configs.errors import UserError, leave, unknown
 from envs import randomization, rewards, tasks
+from envs.scene import Collision, Terrain
 from envs.tasks.task import Task
 
 schema.register()
@@ -67,6 +68,26 @@ def count_threads(configured: int) -> int:
     return 1 if parallel else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def check(config: Mapping[str, Any]) -> None:
+    """Raises UserError for settings that make no sense, which types alone let through."""
+    if config["env_steps"] < 1:
+        raise UserError(f"env_steps={config['env_steps']}; at least 1 step is needed")
+    if not 0 <= config["seed"] < 2**32:
+        raise UserError(f"seed={config['seed']}; valid: 0 to {2**32 - 1}")
+    for name, valid in (("terrain", get_args(Terrain)), ("collision", get_args(Collision))):
+        if config[name] not in valid:
+            raise unknown(name, config[name], valid)
+    ppo = config["ppo"]
+    for name in ("num_envs", "n_steps", "n_epochs", "num_minibatches"):
+        if ppo[name] < 1:
+            raise UserError(f"ppo.{name}={ppo[name]}; at least 1 is needed")
+    if ppo["num_envs"] * ppo["n_steps"] < max(2, ppo["num_minibatches"]):
+        raise UserError(
+            f"ppo.num_envs={ppo['num_envs']} times ppo.n_steps={ppo['n_steps']} is too little for "
+            f"ppo.num_minibatches={ppo['num_minibatches']}; each needs a step, and there must be two in all"
+        )
+
+
 _NEEDED = ("config.yaml", "randomization.yaml", "reward.py")
 """What a run folder must hold to be continued."""
 
@@ -82,8 +103,7 @@ def prepare(config: dict[str, Any]) -> tuple[Path, Training]:
         training.resume()
         return run, training
     task = tasks.get(config["task"])
-    if config["env_steps"] < 1:
-        raise UserError(f"env_steps={config['env_steps']}; at least 1 step is needed")
+    check(config)
     reward_file = rewards.path_of(config["reward"], task)
     ranges = resolve_ranges(config["randomization"], task)
     config = {**config, "threads": count_threads(config["threads"])}

@@ -54,14 +54,14 @@ class Train:
     """human, sparse, or the path of a file with `def reward(s)`."""
     randomization: Any = "task"
     """task: the task's own ranges; none; the path of a YAML file; or ranges inline: {friction: [0.5, 1.0]}."""
-    termination_penalty: float = 2.0
+    termination_penalty: float = 0.0
     """What a failure costs, in units of the reward."""
     terrain: str = "flat"
     """flat or rough."""
     collision: str = "feet"
     """What may touch the ground while training: feet (fastest), ground (every part) or full (parts also each other)."""
     seed: int = 0
-    env_steps: int = 4_000_000
+    env_steps: int = 3_500_000
     """Length of the training, in steps of all simulations together."""
     threads: int = 0
     """Cores for physics and learning. 0 means all, or 1 in each job of a parallel launcher."""

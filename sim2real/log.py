@@ -34,7 +34,8 @@ from configs.errors import UserError
 
 CHUNK_BYTES = 1 << 16
 """The writer keeps this much before it reaches the file: about half a second of a quadruped's log."""
-QUEUE = 4096
+QUEUE = 1024
+"""Ticks that may wait for the disk: about 20 s."""
 _NUMBERS = {"type": "array", "items": {"type": "number"}}
 _NUMBER = {"type": "number"}
 _TEXTS = {"type": "array", "items": {"type": "string"}}
@@ -84,6 +85,9 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 }
 
 
+Message = tuple[str, float, Mapping[str, Any]]
+
+
 class LogWriter:
     """Writes messages to an MCAP file from its own thread; `put` returns at once.
 
@@ -91,11 +95,15 @@ class LogWriter:
     counted, because the robot must not wait for a disk.
     """
 
-    def __init__(self, path: Path, contract: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
+    def __init__(
+        self, path: Path, contract: Mapping[str, Any], metadata: Mapping[str, str], *, patient: bool = False
+    ) -> None:
         """Start the file at `path`, with the contract attached and `metadata` recorded.
 
-        Raises UserError if it cannot be created.
+        `patient` makes `put` wait for a slow disk instead of dropping: for simulated time, which can wait.
+        Raises UserError if the file cannot be created.
         """
+        self._patient = patient
         self.path = path
         self.dropped = 0
         self._channels: dict[str, tuple[int, int]] = {}  # topic -> channel, messages so far
@@ -107,7 +115,7 @@ class LogWriter:
             raise UserError(
                 f"cannot write the log {path}: {error.strerror}; choose another place with --log"
             ) from error
-        self._queue: queue.SimpleQueue[tuple[str, int, Mapping[str, Any]] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[Message, ...] | None] = queue.SimpleQueue()
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
@@ -128,12 +136,17 @@ class LogWriter:
         self._stream.flush()
         return writer
 
-    def put(self, topic: str, time_s: float, content: Mapping[str, Any]) -> None:
-        """Hand a message over.  NumPy arrays become lists; None and NaN become null."""
+    def put(self, *messages: Message) -> None:
+        """Hand messages over: topic, time [s], content.  NumPy arrays become lists, NaN becomes null.
+
+        All of one tick belong in one call: each call wakes the writing thread once.
+        """
+        while self._patient and self._error is None and self._queue.qsize() >= QUEUE:
+            time.sleep(0.001)
         if self._queue.qsize() >= QUEUE:
-            self.dropped += 1
+            self.dropped += len(messages)
             return
-        self._queue.put((topic, round(time_s * 1e9), content))
+        self._queue.put(messages)
 
     def close(self, metadata: Mapping[str, str] | None = None) -> None:
         """Write what is left, add `metadata` as "summary", finish the file.  Safe to call twice.
@@ -158,18 +171,19 @@ class LogWriter:
 
     def _run(self) -> None:
         try:
-            while (item := self._queue.get()) is not None:
-                topic, time_ns, content = item
-                channel, count = self._channels[topic]
-                self._channels[topic] = (channel, count + 1)
-                self._writer.add_message(channel, time_ns, to_json(content), time_ns, count)
+            while (messages := self._queue.get()) is not None:
+                for topic, time_s, content in messages:
+                    channel, count = self._channels[topic]
+                    self._channels[topic] = (channel, count + 1)
+                    time_ns = round(time_s * 1e9)
+                    self._writer.add_message(channel, time_ns, to_json(content), time_ns, count)
                 if self._queue.empty():
                     self._stream.flush()
         except Exception as error:
             # The robot is still being driven: say so when the log is closed, and let `put` count drops.
             self._error = error
-            while self._queue.get() is not None:
-                self.dropped += 1
+            while (messages := self._queue.get()) is not None:
+                self.dropped += len(messages)
 
 
 def to_json(content: Mapping[str, Any]) -> bytes:

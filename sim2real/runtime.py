@@ -36,7 +36,7 @@ from sim2real.commands import (
 )
 from sim2real.limits import SafetyLimits
 from sim2real.links.link import Command, FloatArray, Link, LinkError, Reading
-from sim2real.log import LogWriter, flat, texts
+from sim2real.log import LogWriter, Message, flat, texts
 from sim2real.safety import ClearRefused, Decision, Supervisor
 
 HOLD_S = 1.0
@@ -205,7 +205,8 @@ class Runtime:
         began_s = ended_s = 0.0
         try:
             if self._log_path is not None:
-                self._log = LogWriter(self._log_path, contract.content, self._metadata())
+                patient = not isinstance(clock, MonotonicClock)
+                self._log = LogWriter(self._log_path, contract.content, self._metadata(), patient=patient)
             self.link.open()
             for note in self.link.health.notes:
                 self._event(note)
@@ -423,7 +424,7 @@ class Runtime:
 
     def _event(self, text: str) -> None:
         if self._log is not None:
-            self._log.put("/event", self._clock.now_s(), {"state": str(self.state), "text": text})
+            self._log.put(("/event", self._clock.now_s(), {"state": str(self.state), "text": text}))
 
     @contextlib.contextmanager
     def _reported(self) -> Any:
@@ -454,40 +455,36 @@ class Runtime:
         truth: Any,
     ) -> None:
         assert self._log is not None
-        put = self._log.put
+        sent = flat(decision.command) | {"policy_target": self._policy_target}
+        judged = {
+            "state": str(self.state),
+            "supervisor": decision.state,
+            "reasons": decision.reasons,
+            "present": self.supervisor.present,
+        }
+        timing = {
+            "tick": tick,
+            "deadline_s": deadline_s,
+            "woke_s": woke_s,
+            "sent_s": sent_s,
+            "policy_s": policy_s,
+            "late_s": sent_s - deadline_s,
+            "missed": self._missed_before,
+        }
+        messages: list[Message] = [
+            ("/target", sent_s, sent),
+            ("/decision", sent_s, judged),
+            ("/command", sent_s, {"command": self.command}),
+            ("/timing", sent_s, timing),
+        ]
         if reading is not None:
             content = flat(reading)
             if reading.remote is not None:
                 content["remote"] = flat(reading.remote)
-            put("/reading", woke_s, content)
-        put("/target", sent_s, flat(decision.command) | {"policy_target": self._policy_target})
-        present = self.supervisor.present
-        put(
-            "/decision",
-            sent_s,
-            {
-                "state": str(self.state),
-                "supervisor": decision.state,
-                "reasons": decision.reasons,
-                "present": present,
-            },
-        )
-        put("/command", sent_s, {"command": self.command})
+            messages.append(("/reading", woke_s, content))
         if truth is not None:
-            put("/truth", woke_s, flat(truth))
-        put(
-            "/timing",
-            sent_s,
-            {
-                "tick": tick,
-                "deadline_s": deadline_s,
-                "woke_s": woke_s,
-                "sent_s": sent_s,
-                "policy_s": policy_s,
-                "late_s": sent_s - deadline_s,
-                "missed": self._missed_before,
-            },
-        )
+            messages.append(("/truth", woke_s, flat(truth)))
+        self._log.put(*messages)
 
     def _metadata(self) -> dict[str, str]:
         return {

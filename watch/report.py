@@ -32,7 +32,7 @@ def write_report(run: Path) -> Path:
     if not run.is_dir():
         raise UserError(f"run {str(run)!r} is no folder; give a folder below runs/, such as runs/go2-walk/TIME-train")
     output = run / "report.html"
-    content = render(read_run(run))
+    content = render(read_run(run.resolve()))
     try:
         write_atomically(output, content)
     except OSError as error:

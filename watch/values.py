@@ -13,6 +13,7 @@ MAX_TEXT = 400
 
 # What turns the direction of the text around it can make code look like other code (CVE-2021-42574).
 _DIRECTION = {"RLE", "LRE", "RLO", "LRO", "PDF", "RLI", "LRI", "FSI", "PDI"}
+_NO_WIDTH = "\u00ad\u200b\u200e\u200f\u2060\ufeff"
 
 
 def visible(value: str) -> str:
@@ -26,7 +27,8 @@ def visible(value: str) -> str:
 def _hidden(c: str) -> bool:
     if c in "\t\n\r":
         return False
-    return unicodedata.category(c) in ("Cc", "Cs", "Cn") or unicodedata.bidirectional(c) in _DIRECTION
+    unprintable = unicodedata.category(c) in ("Cc", "Cs", "Cn")
+    return unprintable or c in _NO_WIDTH or unicodedata.bidirectional(c) in _DIRECTION
 
 
 def text(value: Any, limit: int = MAX_TEXT) -> str | None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from agents import train
 
-PATIENCE_S = 240.0
+PATIENCE_S = 400.0
 
 
 def start(config: dict[str, Any]) -> int:

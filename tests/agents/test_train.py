@@ -164,7 +164,8 @@ class TestCommandLine:
         report = json.loads((run / "evaluation.json").read_text())
         assert list(report["sets"]) == ["nominal", "report"] and report["seeds"] == [1000, 1001]
         for figures in report["sets"].values():
-            assert 0 <= figures["fitness"]["low"] <= figures["fitness"]["mean"] <= figures["fitness"]["high"] <= 1
+            fitness = figures["fitness"]
+            assert fitness["low"] <= fitness["mean"] <= fitness["high"] and 0 <= fitness["mean"] <= 1
             assert figures["fall_rate"]["mean"] == 0 and figures["length_s"]["mean"] == pytest.approx(10.0)
 
     def test_video(self, run, place):
@@ -231,12 +232,13 @@ class TestBadInput:
             ("env_steps=-5", "env_steps=-5|at least 1"),
             ("env_steps=0", "env_steps=0|at least 1"),
             ("env_steps=many", "env_steps|many"),
-            ("ppo.num_envs=0", "num_envs is 0|at least 1"),
-            ("terrain=bumpy", "terrain|bumpy|flat|rough"),
-            ("collision=all", "collision|all|feet|ground|full"),
-            ("seed=-1", "seed|-1"),
-            ("ppo.n_steps=0", "n_steps|0"),
-            ("ppo.num_minibatches=0", "num_minibatches|0"),
+            ("ppo.num_envs=0", "ppo.num_envs=0|at least 1"),
+            ("terrain=bumpy", "unknown terrain 'bumpy'|flat, rough"),
+            ("collision=all", "unknown collision 'all'|feet, full, ground"),
+            ("seed=-1", "seed=-1|0 to 4294967295"),
+            ("ppo.n_steps=0", "ppo.n_steps=0|at least 1"),
+            ("ppo.num_minibatches=0", "ppo.num_minibatches=0|at least 1"),
+            ("ppo.num_minibatches=500", "ppo.num_minibatches=500|too little"),
             ("ppo.num_env=5", "num_env"),
             ("seeed=1", "seeed"),
             ("resume=runs/cartpole-swingup/nothing", "nothing"),
@@ -289,6 +291,7 @@ def test_starts_at_the_same_time_get_folders_of_their_own(tmp_path, monkeypatch)
 
 
 class TestStopping:
+    @pytest.mark.timeout(600)
     def test_ctrl_c_saves_a_whole_iteration(self, tmp_path, small, configure):
         overrides = (*small, "seed=7", "env_steps=1000000000")
         started = subprocess.Popen(
@@ -297,12 +300,12 @@ class TestStopping:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # even where SIGINT is ignored
         )  # fmt: skip
         try:
-            limit = time.monotonic() + 120
+            limit = time.monotonic() + 300
             while sum(p.read_bytes().count(b"\n") for p in tmp_path.glob("runs/*/*/progress.jsonl")) < 3:
                 assert started.poll() is None and time.monotonic() < limit
                 time.sleep(0.02)
             started.send_signal(signal.SIGINT)
-            printed, complaint = started.communicate(timeout=120)
+            printed, complaint = started.communicate(timeout=200)
         finally:
             started.kill()
         assert started.returncode == 130

@@ -68,49 +68,68 @@ def nonzero(components: dict[str, Tensor]) -> dict[str, float]:
 
 # The walking reward. Tolerance 1e-6: float32.
 
-STANDING = {"velocity": 1.7, "yaw_rate": 0.8}  # exp(0) + 0.7 exp(0); 0.5 exp(0) + 0.3 exp(0)
+STANDING = {"alive": 0.3, "velocity": 1.7, "yaw_rate": 0.8}  # exp(0) + 0.7 exp(0); 0.5 exp(0) + 0.3 exp(0)
 
-WALK_CASES: list[tuple[str, dict[str, Any], dict[str, float]]] = [
-    ("standing as told", {}, {}),
+
+def charged(earned: dict[str, float], costs: dict[str, float]) -> dict[str, float]:
+    """What is earned, and each cost's share of what all take away: in all earned * (1 - exp(-0.6 * costs))."""
+    gain, cost = sum(earned.values()), sum(costs.values())
+    return earned | {name: gain * (math.exp(-0.6 * cost) - 1.0) * value / cost for name, value in costs.items()}
+
+
+# Name, state, what differs in what is earned, costs.
+WALK_CASES: list[tuple[str, dict[str, Any], dict[str, float], dict[str, float]]] = [
+    ("standing as told", {}, {}, {}),
     # Error 0.3 forward, 0.4 sideways: 0.09 + 0.16 = 0.25; exp(-0.8333) + 0.7 exp(-8.333) = 0.434598 + 0.000168
-    ("wrong velocity", {"base_linear_velocity_b": [0.3, -0.4, 0.0]}, {"velocity": 0.434766}),
+    ("wrong velocity", {"base_linear_velocity_b": [0.3, -0.4, 0.0]}, {"velocity": 0.434766}, {}),
     # The same, as a command of (0.3, -0.4) that is not followed: moving, no touch-down, feet at rest
-    ("velocity not taken up", {"command": [0.3, -0.4, 0.0]}, {"velocity": 0.434766}),
+    ("velocity not taken up", {"command": [0.3, -0.4, 0.0]}, {"velocity": 0.434766}, {}),
     # Error 0.2 rad/s: 0.04; 0.5 exp(-0.13333) + 0.3 exp(-1) = 0.437587 + 0.110364
-    ("wrong yaw rate", {"base_angular_velocity_b": [0.0, 0.0, 0.2]}, {"yaw_rate": 0.547950}),
-    # -2 (0.36 + 0) for a tilt whose sine is 0.6
-    ("tilted", {"gravity_b": [0.6, 0.0, -0.8]}, {"upright": -0.72}),
-    # -10 x 0.1^2
-    ("crouching", {"base_height": 0.19}, {"height": -0.1}),
-    # -0.5 x 0.4^2
-    ("bouncing", {"base_linear_velocity_b": [0.0, 0.0, 0.4]}, {"bounce": -0.08}),
-    # -0.02 (1 + 4)
-    ("rocking", {"base_angular_velocity_b": [1.0, -2.0, 0.0]}, {"roll_pitch_rate": -0.1}),
-    # Twelve joints off by 0.1 while standing: -0.05 x 12 x 0.01 and -0.4 x 12 x 0.1
-    ("odd pose", {"joint_position": HOME + 0.1}, {"pose": -0.006, "stand_still": -0.48}),
+    ("wrong yaw rate", {"base_angular_velocity_b": [0.0, 0.0, 0.2]}, {"yaw_rate": 0.547950}, {}),
+    # 5 (0.36 + 0) for a tilt whose sine is 0.6
+    ("tilted", {"gravity_b": [0.6, 0.0, -0.8]}, {}, {"tilt": 1.8}),
+    # 10 x 0.1^2
+    ("crouching", {"base_height": 0.19}, {}, {"height": 0.1}),
+    # 0.5 x 0.4^2
+    ("bouncing", {"base_linear_velocity_b": [0.0, 0.0, 0.4]}, {}, {"bounce": 0.08}),
+    # 0.02 (1 + 4)
+    ("rocking", {"base_angular_velocity_b": [1.0, -2.0, 0.0]}, {}, {"roll_pitch_rate": 0.1}),
+    # Twelve joints off by 0.1 while standing: 0.05 x 12 x 0.01 and 0.3 x 12 x 0.1
+    ("odd pose", {"joint_position": HOME + 0.1}, {}, {"pose": 0.006, "fidget": 0.36}),
     # Asked to turn and turning: only the pose counts
     ("odd pose in motion",
      {"joint_position": HOME + 0.1, "command": [0.0, 0.0, 1.0], "base_angular_velocity_b": [0.0, 0.0, 1.0]},
-     {"pose": -0.006}),
-    # -0.15 x 0.5 m/s for the one foot of two moving ones that is on the ground
+     {}, {"pose": 0.006}),
+    # 0.3 x 0.5 m/s for the one foot of two moving ones that is on the ground
     ("slipping",
      {"foot_contact": [True, False, True, True],
       "foot_velocity_w": [[0.3, 0.4, 0.0], [0.3, 0.4, 9.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]],
       "foot_height": 0.07},
-     {"slip": -0.075}),
-    # -0.02 x 12 x 0.5^2
-    ("jerking", {"action": 0.25, "previous_action": -0.25}, {"action_rate": -0.06}),
-    # -1e-4 x 12 x 10^2
-    ("straining", {"joint_torque": 10.0}, {"torque": -0.12}),
-    # -5e-4 x (12 - 1) x 20: the joint that brakes gives nothing back
-    ("working", {"joint_power": [-50.0] + [20.0] * 11}, {"power": -0.11}),
+     {}, {"slip": 0.15}),
+    # 0.02 x 12 x 0.5^2
+    ("jerking", {"action": 0.25, "previous_action": -0.25}, {}, {"action_rate": 0.06}),
+    # 2e-4 x 12 x 10^2
+    ("straining", {"joint_torque": 10.0}, {}, {"torque": 0.24}),
+    # 5e-4 x (12 - 1) x 20: the joint that brakes gives nothing back
+    ("working", {"joint_power": [-50.0] + [20.0] * 11}, {}, {"power": 0.11}),
+    # Several together: 0.05 x 12 x 0.01, 0.3 x 12 x 0.1 and 10 x 0.1^2
+    ("odd and low", {"joint_position": HOME + 0.1, "base_height": 0.19}, {},
+     {"pose": 0.006, "fidget": 0.36, "height": 0.1}),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("given", "expected"), [c[1:] for c in WALK_CASES], ids=[c[0] for c in WALK_CASES])
-def test_walk_components(given: dict[str, Any], expected: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    ("given", "earned", "costs"), [case[1:] for case in WALK_CASES], ids=[case[0] for case in WALK_CASES]
+)
+def test_walk_components(given: dict[str, Any], earned: dict[str, float], costs: dict[str, float]) -> None:
     found = nonzero(load("go2-walk", "human")(walking(**given)))
-    assert found == pytest.approx({**STANDING, **expected}, abs=1e-6)
+    assert found == pytest.approx(charged(STANDING | earned, costs), abs=2e-6)
+
+
+def test_walk_total_by_hand() -> None:
+    """Tilted by a sine of 0.6: (0.3 + 1.7 + 0.8) exp(-0.6 x 1.8) = 2.8 x 0.339596; it stays positive."""
+    total = sum(value[0].item() for value in load("go2-walk", "human")(walking(gravity_b=[0.6, 0.0, -0.8])).values())
+    assert total == pytest.approx(0.950868, abs=1e-5)
 
 
 def test_walk_counts_flights_at_touchdown_only() -> None:
@@ -123,20 +142,20 @@ def test_walk_counts_flights_at_touchdown_only() -> None:
         foot_air_time=[0.30, 0.15, 0.60, 0.40], foot_touchdown=[True, True, True, False],
     )  # fmt: skip
     reward = load("go2-walk", "human")
-    assert nonzero(reward(state)) == pytest.approx({**STANDING, "air_time": 0.025}, abs=1e-6)
+    assert nonzero(reward(state)) == pytest.approx({**STANDING, "steps": 0.025}, abs=1e-6)
     state.command[:] = 0.0  # told to stand: lifting feet earns nothing
-    assert "air_time" not in nonzero(reward(state))
+    assert "steps" not in nonzero(reward(state))
 
 
 def test_walk_clearance_weighs_height_errors_by_speed() -> None:
-    """-0.5 ((0.05 - 0.07)^2 x 1.0 + (0.09 - 0.07)^2 x 0.5 + 0 + 0.07^2 x 0) for feet at 1, 0.5, 2 and 0 m/s."""
+    """0.5 ((0.05 - 0.07)^2 x 1.0 + (0.09 - 0.07)^2 x 0.5 + 0 + 0.07^2 x 0) for feet at 1, 0.5, 2 and 0 m/s."""
     state = walking(
         command=[0.5, 0.0, 0.0], base_linear_velocity_b=[0.5, 0.0, 0.0], foot_contact=False,
         foot_height=[0.05, 0.09, 0.07, 0.0],
         foot_velocity_w=[[0.6, 0.8, 3.0], [0.5, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 1.0]],
     )  # fmt: skip
     found = nonzero(load("go2-walk", "human")(state))
-    assert found == pytest.approx({**STANDING, "clearance": -0.0003}, abs=1e-6)
+    assert found == pytest.approx(charged(STANDING, {"clearance": 0.0003}), abs=2e-6)
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,8 @@ def write(path: Path, messages: int = 300, close: bool = True) -> LogWriter:
     random = np.random.default_rng(0)
     for i in range(messages):
         reading = {"tick": i, "joint_position": random.normal(size=12), "battery_soc": None}
-        writer.put("/reading", 5.0 + i * 0.02, reading)
-        writer.put("/decision", 5.0 + i * 0.02, {"state": "running", "reasons": ("tilt: 60°",)})
+        decision = {"state": "running", "reasons": ("tilt: 60°",)}
+        writer.put(("/reading", 5.0 + i * 0.02, reading), ("/decision", 5.0 + i * 0.02, decision))
     if close:
         writer.close({"ticks": str(messages)})
     return writer
@@ -93,9 +93,9 @@ def test_a_writer_that_is_killed_loses_less_than_a_chunk(tmp_path):
     path = tmp_path / "log.mcap"
     script = (
         "import sys, time, numpy as np\nfrom pathlib import Path\nfrom sim2real.log import LogWriter\n"
-        "w = LogWriter(Path(sys.argv[1]), {'robot': 'go2'}, {})\n"
+        "w = LogWriter(Path(sys.argv[1]), {'robot': 'go2'}, {}, patient=True)\n"
         "x = np.random.default_rng(0).normal(size=12)\n"
-        "for i in range(3000):\n    w.put('/reading', i * 0.02, {'tick': i, 'joint_position': x + i})\n"
+        "for i in range(3000):\n    w.put(('/reading', i * 0.02, {'tick': i, 'joint_position': x + i}))\n"
         "while w._queue.qsize():\n    time.sleep(0.01)\n"
         "print('written', flush=True)\ntime.sleep(60)\n"
     )
@@ -122,12 +122,26 @@ def test_put_returns_at_once_and_close_writes_everything(tmp_path):
     longest_s = 0.0
     for i in range(1000):
         began_s = time.thread_time()
-        writer.put("/reading", i * 0.02, {"tick": i, "joint_position": np.zeros(100)})
+        writer.put(("/reading", i * 0.02, {"tick": i, "joint_position": np.zeros(100)}))
         longest_s = max(longest_s, time.thread_time() - began_s)
     writer.close()
     writer.close()
     assert longest_s < 0.005
     assert len(read_log(tmp_path / "log.mcap").messages["/reading"]) == 1000 and writer.dropped == 0
+
+
+def test_a_patient_log_waits_for_the_disk_and_an_impatient_one_does_not(tmp_path):
+    counts = {}
+    for patient in (True, False):
+        writer = LogWriter(tmp_path / f"{patient}.mcap", {}, {}, patient=patient)
+        write_one = writer._writer.add_message
+        writer._writer.add_message = lambda *a, write=write_one: (time.sleep(1e-4), write(*a))
+        for i in range(3000):
+            writer.put(("/reading", i * 0.02, {"tick": i}))
+        writer.close()
+        counts[patient] = len(read_log(tmp_path / f"{patient}.mcap").messages["/reading"])
+        assert counts[patient] + writer.dropped == 3000
+    assert counts[True] == 3000 > counts[False]
 
 
 def test_a_full_disk_drops_messages_and_is_named_at_the_end(tmp_path):
@@ -138,7 +152,7 @@ def test_a_full_disk_drops_messages_and_is_named_at_the_end(tmp_path):
 
     writer._writer.add_message = full
     for i in range(5000):
-        writer.put("/reading", i * 0.02, {"tick": i})
+        writer.put(("/reading", i * 0.02, {"tick": i}))
     with pytest.raises(UserError, match=r"log\.mcap is incomplete: .*No space left"):
         writer.close()
     assert writer.dropped > 0

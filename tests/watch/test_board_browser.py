@@ -175,13 +175,13 @@ def test_changes_arrive_without_losing_anything(browser, tmp_path):
     assert "NaN in slip" in p.inner_text("#runs")
     assert p.evaluate("window.untouched")  # not a reload
     assert p.input_value("#search") == "train"
-    assert p.inner_text("#selected") == "1 selected"
+    assert p.text_content("#selected") == "1 selected"
     pick(p, NAMES[2])
     p.click("#to-compare")
     p.wait_for_selector("#chart-fitness .main-svg")
     assert p.evaluate("document.querySelector('#chart-fitness')._fullData.map(t => t.name)") == [NAMES[1], NAMES[2]]
     p.reload()
-    assert p.inner_text("#selected") == "2 selected"
+    assert p.text_content("#selected") == "2 selected"
     assert p.locator("[data-view=compare]").get_attribute("aria-selected") == "true"
     assert visit.errors == []
     visit.close()
@@ -215,7 +215,7 @@ def test_hostile_text_is_only_text(browser, tmp_path):
     p.wait_for_selector("#chart-fitness .main-svg")
     p.hover("#chart-fitness", position={"x": 150, "y": 100})
     assert "<script>alert(1)</script>" in p.inner_text("#view")
-    p.click("#to-videos")
+    p.click("[data-view=videos]")
     p.wait_for_selector("video")
     assert p.locator("img, svg[onload], main b, main script").count() == 0
     assert visit.errors == []

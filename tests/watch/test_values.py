@@ -13,6 +13,7 @@ def test_text_is_one_short_line_without_tricks():
     assert text("x" * 1000, 10) == "x" * 9 + "…"
     assert text("\u202edrawer\u2066") == "<U+202E>drawer<U+2066>"
     assert text("a\x00b\x1b[31m") == "a<U+0000>b<U+001B>[31m"
+    assert text("fall\u200bs") == "fall<U+200B>s"
     assert text("\ud800").encode("utf-8") == b"<U+D800>"  # a lone surrogate could not be written to a page
     assert text("Größe µ 速度") == "Größe µ 速度"
     assert [text(v) for v in (None, True, [], {}, b"x")] == [None] * 5

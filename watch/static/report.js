@@ -107,7 +107,7 @@ function drawCurves() {
   const groups = data.groups;
   if (Object.keys(groups.components ?? {}).length) curves.components($("components-chart"), $("components-chips"), groups.components);
   Object.entries(groups.measures ?? {}).forEach(([name, column], i) => {
-    const unit = data.units[name] ?? "";
+    const unit = Object.hasOwn(data.units, name) ? data.units[name] : "";
     curves.single(figure($("curves-measures"), label(name).replace(/^./, (c) => c.toUpperCase())), column, { unit, title: "", index: i });
   });
   const learner = $("learner");
