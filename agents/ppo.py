@@ -33,9 +33,10 @@ class Rollout:
     action: Tensor
     mean: Tensor
     log_prob: Tensor
-    value: Tensor
     reward: Tensor
-    """(T, N) raw; with the value of what a time limit cut off added, in raw units."""
+    """(T, N) raw."""
+    rest: Tensor
+    """(T, N) the critic's value of what a time limit cut off, in normalized units; 0 elsewhere."""
     done: Tensor
 
     @classmethod
@@ -189,15 +190,13 @@ class TensorPPO(PPO):
             action, r.log_prob[t], r.mean[t] = policy.act(observation)
             r.observation[t], r.critic_observation[t], r.action[t] = observation, critic, action
             step = self.environment.step(action)
-            reward = step.reward
             done = (step.terminated | step.truncated).float()
-            self.return_scale.add(reward, done)
+            self.return_scale.add(step.reward, done)
+            r.reward[t], r.done[t], r.rest[t] = step.reward, done, 0.0
             if len(step.ended):
                 cut = step.truncated[step.ended]
                 if cut.any():
-                    rest = policy.value(step.final_critic_observation[cut]) * self.return_scale.scale
-                    reward = reward.index_add(0, step.ended[cut], self.gamma * rest)
-            r.reward[t], r.done[t] = reward, done
+                    r.rest[t, step.ended[cut]] = policy.value(step.final_critic_observation[cut])
             for name, value in step.components.items():
                 self.component_sums[name] = self.component_sums.get(name, 0.0) + value.mean()
             observation, critic = step.observation, step.critic_observation
@@ -217,7 +216,8 @@ class TensorPPO(PPO):
             values = policy.value(r.critic_observation.flatten(0, 1)).view_as(r.reward)
             last = policy.value(self._observations[1])
             self.return_scale.update()
-            gain = advantages(r.reward / self.return_scale.scale, values, r.done, last, self.gamma, self.gae_lambda)
+            reward = r.reward / self.return_scale.scale + self.gamma * r.rest
+            gain = advantages(reward, values, r.done, last, self.gamma, self.gae_lambda)
         returns, advantage = (gain + values).flatten(), gain.flatten()
         advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
         seen = r.observation.flatten(0, 1), r.critic_observation.flatten(0, 1)

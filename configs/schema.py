@@ -61,7 +61,7 @@ class Train:
     collision: str = "feet"
     """What may touch the ground while training: feet (fastest), ground (every part) or full (parts also each other)."""
     seed: int = 0
-    env_steps: int = 3_500_000
+    env_steps: int = 3_000_000
     """Length of the training, in steps of all simulations together."""
     threads: int = 0
     """Cores for physics and learning. 0 means all, or 1 in each job of a parallel launcher."""

@@ -206,7 +206,7 @@ def test_a_standing_go2_uses_all_its_feet():
     assert not done.fallen.any()
     # It is put down from a few centimeters, so that the feet are in the air at first.
     assert (done.foot_use > 0.93).all() and (done.foot_use <= 1.0).all()
-    assert done.measures["speed"].max() < 0.1 and done.measures["tilt"].max() < 5
+    assert done.measures["speed"].max() < 0.1 and done.measures["tilt"].max() < 8
 
 
 def test_a_go2_on_its_back_has_fallen_and_uses_no_foot():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -79,36 +80,51 @@ class TestAdvantages:
         total = sum(0.9**t * reward[t] for t in range(6)) + 0.9**6 * last
         torch.testing.assert_close(advantages(reward, value, none, last, 0.9, 1.0)[0], total - value[0])
 
-    def test_a_time_limit_counts_the_value_of_what_it_cut_off(self):
+    def test_a_time_limit_counts_the_value_of_what_it_cut_off(self, monkeypatch):
         task = replace(CARTPOLE, episode_length_s=3 * 0.02)  # every third step ends an episode
-        ppo = make_ppo(task, 8, one_a_step, n_steps=4)
-        ppo.start()  # gives the critic something to say that is not nearly 0
-        torch.nn.init.normal_(ppo.policy.critic.head.weight)
-        ppo.return_scale.variance, ppo.return_scale.count = 4.0, 1.0  # rewards are divided by 2
+        ppo = make_ppo(task, 8, one_a_step, n_steps=4, gamma=0.9, gae_lambda=0.8)
+        in_step(ppo)
+        torch.nn.init.normal_(ppo.policy.critic.head.weight)  # so that values are not nearly 0
+        before = deepcopy(ppo.policy)
         finals = record_finals(ppo.environment)
-        collect(ppo)
-        rest = ppo.policy.value(finals[2]).detach()
+        seen: list[tuple[Tensor, ...]] = []
+        monkeypatch.setattr("agents.ppo.advantages", lambda *given: (seen.append(given[:3]), advantages(*given))[1])
+        ppo.iterate()
+        reward, _, done = seen[0]
+        scale = ppo.return_scale.scale
+        rest = before.value(finals[2]).detach()
         assert rest.abs().min() > 1e-3
-        expected = torch.ones(4, 8)
-        expected[2] += 0.98 * 2.0 * rest
-        torch.testing.assert_close(ppo.rollout.reward, expected)
-        assert ppo.rollout.done.tolist() == [[0.0] * 8, [0.0] * 8, [1.0] * 8, [0.0] * 8]
+        expected = torch.full((4, 8), 1 / scale)
+        expected[2] += 0.9 * rest
+        torch.testing.assert_close(reward, expected)
+        assert done.tolist() == [[0.0] * 8, [0.0] * 8, [1.0] * 8, [0.0] * 8]
+        # Steps 0.02, 0.04, 0.06 s of rewards 1, 1, 1 | 1: returns 1, 1.9, 2.71 | 1, whose spread divides them.
+        assert scale == pytest.approx(float(np.std([1, 1.9, 2.71, 1])), rel=1e-5)
+        assert (ppo.rollout.reward == 1.0).all()  # what is reported is what was earned
 
     def test_a_failure_has_no_value_after_it(self):
         task = replace(CARTPOLE, terminated=lambda s: s.time_s > 0.05)
         ppo = make_ppo(task, 8, one_a_step, n_steps=4)
+        in_step(ppo)
         collect(ppo)
-        assert (ppo.rollout.reward == 1.0).all()
+        assert (ppo.rollout.rest == 0.0).all()
         assert ppo.rollout.done.tolist() == [[0.0] * 8, [0.0] * 8, [1.0] * 8, [0.0] * 8]
 
     def test_a_rollout_holds_the_new_start_after_an_end(self):
         task = replace(CARTPOLE, episode_length_s=3 * 0.02, randomization={})
         ppo = make_ppo(task, 8, one_a_step, n_steps=4)
+        in_step(ppo)
         collect(ppo)
         cosine = ppo.rollout.observation[:, :, 2]  # the pole starts hanging, within 0.2 rad
         assert (cosine[[0, 3]] < np.cos(np.pi - 0.21)).all()
         previous_action = ppo.rollout.observation[:, :, 5]
         assert (previous_action[[0, 3]] == 0).all() and (previous_action[[1, 2]] != 0).all()
+
+
+def in_step(ppo: TensorPPO) -> None:
+    """Makes all episodes begin at their beginning, where training staggers the first ones."""
+    reset = ppo.environment.reset
+    ppo.environment.reset = lambda stagger=False: reset()  # type: ignore[method-assign]
 
 
 def record_finals(environment: Environment) -> dict[int, Tensor]:
@@ -245,6 +261,17 @@ class TestLearningRate:
         ppo._follow(kl)
         assert ppo.adaptive_rate == pytest.approx(expected)
         assert [group["lr"] for group in ppo.policy.optimizer.param_groups] == [ppo.adaptive_rate]
+
+    def test_its_target_falls_over_the_training(self):
+        ppo = make_ppo(num_envs=4, target_kl=0.02, final_kl=0.004, learning_rate=1e-3)
+        ppo._follow(0.015)  # between half of 0.02 and twice that
+        assert ppo.adaptive_rate == 1e-3
+        ppo.progress = 0.5
+        ppo._follow(0.015)  # 0.012 now
+        assert ppo.adaptive_rate == 1e-3
+        ppo.progress = 1.0
+        ppo._follow(0.015)  # more than twice 0.004
+        assert ppo.adaptive_rate == pytest.approx(1e-3 / 1.5)
 
     def test_training_lowers_a_rate_that_moves_the_policy_too_far_and_raises_one_that_does_not(self):
         fast = make_ppo(learning_rate=2e-3, target_kl=1e-5)
