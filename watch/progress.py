@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from watch import files
-from watch.values import mapping, number
+from watch.values import number, text
 
 SCALARS = ("env_steps", "seconds", "env_steps_per_s", "reward", "fitness", "falls_per_minute")
 GROUPS = ("components", "measures", "train")
@@ -50,11 +51,11 @@ class Progress:
         )
 
 
-def read(path: Path, points: int | None = None) -> Progress:
+def read(path: Path, points: int | None = None, groups: Sequence[str] = GROUPS) -> Progress:
     """The curves in the file. Lines that are damaged are left out and counted in `notes`.
 
     A training that was killed and resumed writes some iterations twice: the later ones count. With `points`,
-    only about so many lines, evenly spread, are parsed, the last two among them.
+    only about so many lines, evenly spread, are parsed, the last two among them; `groups` says which to keep.
     """
     rows: list[dict[str, Any]] = []
     lines = list(files.lines(path))
@@ -80,7 +81,7 @@ def read(path: Path, points: int | None = None) -> Progress:
         while rows and rows[-1]["iteration"] >= row["iteration"]:
             rows.pop()
         rows.append(row)
-    result = _columns(rows)
+    result = _columns(rows, groups)
     if cut and bad:
         bad -= 1
         result.notes.append("its last line is cut off: the training was killed, or is writing it right now")
@@ -91,17 +92,17 @@ def read(path: Path, points: int | None = None) -> Progress:
     return result
 
 
-def _columns(rows: list[dict[str, Any]]) -> Progress:
+def _columns(rows: list[dict[str, Any]], groups: Sequence[str]) -> Progress:
     result = Progress(iteration=[row["iteration"] for row in rows])
     for name in SCALARS:
         column = [number(row.get(name)) for row in rows]
         if any(value is not None for value in column):
             result.scalars[name] = column
-    for group in GROUPS:
-        cells = [mapping(row.get(group)) for row in rows]
-        names = list(dict.fromkeys(name for row in cells for name in row))
+    for group in groups:
+        cells = [cell if isinstance(cell := row.get(group), dict) else {} for row in rows]
+        names = list(dict.fromkeys(name for cell in cells for name in cell))
         if len(names) > MAX_NAMES:
             result.notes.append(f"{len(names)} {group}; the first {MAX_NAMES} are shown")
-        columns = {name: [number(row.get(name)) for row in cells] for name in names[:MAX_NAMES]}
+        columns = {text(name) or "?": [number(cell.get(name)) for cell in cells] for name in names[:MAX_NAMES]}
         result.groups[group] = {n: c for n, c in columns.items() if any(v is not None for v in c)}
     return result

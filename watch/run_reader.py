@@ -104,7 +104,7 @@ def read_run(path: Path, *, points: int | None = None, now: float | None = None)
 
     Args:
         path: the folder.
-        points: read about so many points of the learning curves only, which is faster.
+        points: read about so many points of the learning curves only, and no components, which is faster.
         now: [s] since the epoch, to tell whether a running run has gone silent; by default the present.
     """
     run = Run(path=path)
@@ -229,7 +229,7 @@ def _ranges(run: Run, name: str) -> dict[str, tuple[float, float]]:
 
 def _progress(path: Path, name: str, points: int | None) -> Progress:
     try:
-        return progress.read(files.regular(path, name), points)
+        return progress.read(files.regular(path, name), points, progress.GROUPS if points is None else ())
     except OSError as error:
         raise Unreadable(f"cannot be read: {error.strerror}") from error
 

@@ -178,7 +178,7 @@ class SimulationLink:
         env.sim.step()
         env.episodes.step += 1
         self._stepped += 1
-        if env.sim.diverged()[0]:
+        if env.sim.diverged(np.abs(env.sim.qvel).max(1))[0]:
             self.health.notes.append("the simulation diverged")
 
     def _apply(self, command: Command) -> None:

@@ -78,7 +78,7 @@ def test_a_log_cut_anywhere_gives_back_what_was_written_before(tmp_path):
         rows = log.messages["/reading"]
         assert rows == full[: len(rows)]
         counts.append(len(rows))
-    assert counts == sorted(counts) and counts[-1] > 1200 and len(set(counts)) > 4
+    assert counts == sorted(counts) and counts[-1] > 1000 and len(set(counts)) > 4
     cut.write_bytes(data[:40])
     with pytest.raises(UserError, match="no messages"):
         read_log(cut)

@@ -296,7 +296,7 @@ def test_real_time_ticks_come_at_their_rate():
     assert sys.getswitchinterval() == interval_s
     # 0.5 s and one of damping; on a busy machine ticks may fall out, but never unseen.
     assert summary.ticks + summary.skipped_ticks == pytest.approx(summary.seconds / DT_S, abs=2)
-    assert 1.4 < seconds < 3.0
+    assert seconds > 1.45
 
 
 # Sources.

@@ -181,6 +181,7 @@ def test_changes_arrive_without_losing_anything(browser, tmp_path):
     p.wait_for_selector("#chart-fitness .main-svg")
     assert p.evaluate("document.querySelector('#chart-fitness')._fullData.map(t => t.name)") == [NAMES[1], NAMES[2]]
     p.reload()
+    p.wait_for_selector("#chart-fitness .main-svg")
     assert p.text_content("#selected") == "2 selected"
     assert p.locator("[data-view=compare]").get_attribute("aria-selected") == "true"
     assert visit.errors == []
@@ -223,6 +224,7 @@ def test_hostile_text_is_only_text(browser, tmp_path):
     visit.close()
 
 
+@pytest.mark.timeout(900)
 def test_a_thousand_runs_open_at_once(browser, tmp_path, capsys):
     samples.write_many(tmp_path, 1000)
     begun, used = time.perf_counter(), time.process_time()
@@ -255,6 +257,7 @@ def test_a_thousand_runs_open_at_once(browser, tmp_path, capsys):
     visit.close()
 
 
+@pytest.mark.timeout(900)
 def test_a_refresh_of_a_thousand_runs_reads_only_what_changed(tmp_path):
     samples.write_many(tmp_path, 1000)
     catalog = Catalog(tmp_path)

@@ -46,6 +46,10 @@ const gantryBoard = (() => {
   /* plotly is 4.6 MB of script: run it when the first chart is asked for. */
   let plotly = null;
   board.withPlotly = (then) => {
+    if (!$("plotly")) {  /* the page is still being read: a view that was open before a reload asks this early */
+      addEventListener("DOMContentLoaded", () => board.withPlotly(then), { once: true });
+      return;
+    }
     if (!plotly) {
       plotly = document.createElement("script");
       plotly.nonce = nonce;
