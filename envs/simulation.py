@@ -102,7 +102,8 @@ class Simulation:
         """Where each part of the state (QPOS, QVEL, CTRL, ...) lies in a row."""
         sizes = [mujoco.mj_stateSize(self.model, getattr(mujoco.mjtState, f"mjSTATE_{p}")) for p in _STATE_PARTS]
         ends = np.cumsum(sizes)
-        return {part: slice(int(end - size), int(end)) for part, size, end in zip(_STATE_PARTS, sizes, ends, strict=True)}
+        spans = zip(_STATE_PARTS, sizes, ends, strict=True)
+        return {part: slice(int(end - size), int(end)) for part, size, end in spans}
 
     def _make_initial_row(self) -> tuple[np.ndarray, np.ndarray]:
         """The state of a fresh simulation, and where in it (nu, samples) the control history's values lie."""

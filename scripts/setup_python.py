@@ -129,8 +129,7 @@ def ways(python: str, venv: Path) -> dict[str, Callable[[], bool]]:
         "python -m venv": plain,
         "pip --python": seeded([python, "-m", "pip", "--python", inner, "install", "-q", "pip"]),
         "virtualenv": lambda: (
-            succeeds([python, "-m", "virtualenv", "-q", target])
-            or succeeds(["virtualenv", "-q", "-p", python, target])
+            succeeds([python, "-m", "virtualenv", "-q", target]) or succeeds(["virtualenv", "-q", "-p", python, target])
         ),
         "uv": lambda: succeeds(["uv", "venv", "-q", "--seed", "--python", python, target]),
         "apt-get install python3-venv": after_apt,

@@ -173,9 +173,7 @@ def install(root: Path, venv: Path) -> None:
     command += ["--config-settings", "editable_mode=compat"]
     command += ["-c", "constraints.txt", "-e", f".[{','.join(EXTRAS)}]"]
     setup_python.run_logged(command, root, venv / "setup.log")
-    check = subprocess.run(
-        [str(venv / "bin/python"), "-c", ESSENTIAL], cwd=root, capture_output=True, text=True
-    )
+    check = subprocess.run([str(venv / "bin/python"), "-c", ESSENTIAL], cwd=root, capture_output=True, text=True)
     if check.returncode:
         raise SetupError(f"an installed package cannot be imported: {check.stderr.strip()[-300:]}")
 

@@ -51,9 +51,7 @@ FAREWELL_S = 0.5
 class Guard:
     """The guard's decisions, without sockets, DDS or a clock of its own."""
 
-    def __init__(
-        self, limits: SafetyLimits, publish: Callable[[Command], None], silence_s: float = 0.06
-    ) -> None:
+    def __init__(self, limits: SafetyLimits, publish: Callable[[Command], None], silence_s: float = 0.06) -> None:
         """`publish` sends a command to the robot; it is called for each new command and by every `tick`."""
         self.limits = limits
         self.status = GuardStatus(pid=os.getpid())
@@ -76,8 +74,7 @@ class Guard:
         """The runtime's connection ended."""
         if self.status.state in ("passing", "ready"):
             self.damp(
-                "disconnected: the runtime is gone; when the robot is safe, end the guard with: "
-                f"kill {self.status.pid}"
+                f"disconnected: the runtime is gone; when the robot is safe, end the guard with: kill {self.status.pid}"
             )
 
     def receive(self, frame: Frame, now_s: float) -> None:
@@ -122,9 +119,7 @@ class Guard:
         age_s = now_s - frame.stamp_s
         if not -self._silence_s < age_s < self._silence_s:
             return None  # too old to be acted on; silence follows if nothing newer comes
-        violation = command_violation(
-            self.limits, command, self._target, periods=frame.sequence - self._sequence_sent
-        )
+        violation = command_violation(self.limits, command, self._target, periods=frame.sequence - self._sequence_sent)
         if violation is not None:
             return self.damp(f"bad_command: {violation}")
         if self._foreign:
@@ -223,12 +218,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--limits", required=True, type=Path, help="SafetyLimits as JSON")
     parser.add_argument("--interface", help="network interface; without it, CYCLONEDDS_URI holds")
     parser.add_argument("--domain", type=int, default=0, help="DDS domain (Go2: 0)")
-    parser.add_argument(
-        "--silence-s", type=float, default=0.06, help="damp after this time without a command"
-    )
-    parser.add_argument(
-        "--rate-hz", type=float, default=500.0, help="how often to repeat commands (Go2: 500)"
-    )
+    parser.add_argument("--silence-s", type=float, default=0.06, help="damp after this time without a command")
+    parser.add_argument("--rate-hz", type=float, default=500.0, help="how often to repeat commands (Go2: 500)")
     return parser.parse_args(arguments)
 
 

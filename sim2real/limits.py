@@ -90,9 +90,7 @@ class SafetyLimits:
                 raise ValueError(f"{name} = {values}: no number may be negative")
         empty = [
             joint
-            for joint, low, high in zip(
-                self.joint_names, self.position_lower_rad, self.position_upper_rad, strict=True
-            )
+            for joint, low, high in zip(self.joint_names, self.position_lower_rad, self.position_upper_rad, strict=True)
             if low >= high
         ]
         if empty:

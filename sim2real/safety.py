@@ -106,9 +106,7 @@ class Supervisor:
             raise ValueError("clear(by='...') needs the name of the person who clears")
         if self._stops or self._present:
             raise ClearRefused(
-                "damping stays: "
-                + "; ".join(self._present or ("stop: just asked for",))
-                + ". Remove the cause first"
+                "damping stays: " + "; ".join(self._present or ("stop: just asked for",)) + ". Remove the cause first"
             )
         self._latched.clear()
 
@@ -166,9 +164,7 @@ class Supervisor:
             return self._damp(doubts)
 
         step_s = min(elapsed_s, self.limits.control_dt_s)
-        command, changes = limit_command(
-            self.limits, command, self._position, self._velocity, self._target, step_s
-        )
+        command, changes = limit_command(self.limits, command, self._position, self._velocity, self._target, step_s)
         outside = command_violation(self.limits, command, self._target)
         if outside is not None:
             return self._damp([f"internal: {outside}"])
@@ -202,9 +198,7 @@ class Supervisor:
             self._stamp_s = self._advanced_s = -math.inf
             return 0.0
         if now_s - before_s > self.limits.stale_s:
-            doubts.append(
-                f"deadline: {now_s - before_s:.3f} s since the last check (limit {self.limits.stale_s} s)"
-            )
+            doubts.append(f"deadline: {now_s - before_s:.3f} s since the last check (limit {self.limits.stale_s} s)")
         return now_s - before_s
 
     def _take(self, reading: Reading, now_s: float, doubts: list[str]) -> None:

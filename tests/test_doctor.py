@@ -141,9 +141,7 @@ def test_a_fault_of_ours_keeps_its_traceback(command):
 def test_unknown_names_the_value_what_is_valid_and_the_closest():
     error = unknown("task", "Go2-wlak", ["go2-walk", "cartpole-swingup", "go2-walk"])
     assert isinstance(error, UserError)
-    assert (
-        str(error) == "unknown task 'Go2-wlak'; valid: cartpole-swingup, go2-walk; did you mean 'go2-walk'?"
-    )
+    assert str(error) == "unknown task 'Go2-wlak'; valid: cartpole-swingup, go2-walk; did you mean 'go2-walk'?"
     assert str(unknown("robot", "spoon", ["go1", "go2"])) == "unknown robot 'spoon'; valid: go1, go2"
     assert str(unknown("robot", 3, [])) == "unknown robot '3'; valid: (none)"
 
@@ -272,9 +270,7 @@ def test_a_package_in_the_way_is_found(tmp_path, monkeypatch):
 )
 def test_one_back_end_is_enough(monkeypatch, works, expected):
     monkeypatch.setattr(doctor, "back_ends", lambda: ("egl", "osmesa"))
-    monkeypatch.setattr(
-        doctor, "renders", lambda name: (works[name], "renders" if works[name] else "no library")
-    )
+    monkeypatch.setattr(doctor, "renders", lambda name: (works[name], "renders" if works[name] else "no library"))
     checks = doctor.check_gl()
     assert [check.status for check in checks] == expected
     assert all(("apt-get install lib" in check.fix) == (check.status != "ok") for check in checks)

@@ -90,9 +90,7 @@ def level(name: str) -> int | None:
     """Position of a module in its package's reading order, None where that leaves it free."""
     package, *rest = name.split(".")
     positions = {
-        module: position
-        for position, group in enumerate(ORDER.get(package, "").split("/"))
-        for module in group.split()
+        module: position for position, group in enumerate(ORDER.get(package, "").split("/")) for module in group.split()
     }
     prefixes = (".".join(rest[:n]) for n in range(len(rest), 0, -1))
     return next((positions[prefix] for prefix in prefixes if prefix in positions), None)
@@ -145,9 +143,7 @@ def private_attributes(tree: ast.Module, name: str, path: Path) -> Iterator[str]
             if node.module.split(".")[0] in PACKAGES and node.module.split(".")[0] != package:
                 foreign |= {alias.asname or alias.name for alias in node.names}
         elif isinstance(node, ast.Import):
-            tops = {
-                alias.asname or alias.name.split(".")[0]: alias.name.split(".")[0] for alias in node.names
-            }
+            tops = {alias.asname or alias.name.split(".")[0]: alias.name.split(".")[0] for alias in node.names}
             foreign |= {local for local, top in tops.items() if top in PACKAGES and top != package}
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):

@@ -242,9 +242,7 @@ class UnitreeLink:
 
     def _own_topic(self) -> CommandPublisher:
         if self._publisher is None:
-            self._publisher = CommandPublisher(
-                self.joint_names, self._interface, self._domain, self._participant
-            )
+            self._publisher = CommandPublisher(self.joint_names, self._interface, self._domain, self._participant)
         return self._publisher
 
     def _wait_for_others_to_leave(self) -> None:

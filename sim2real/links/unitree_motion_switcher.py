@@ -86,9 +86,7 @@ class MotionSwitcher:
             response = self._answer(self._id, min(deadline_s, now_s + 1.0))
             if response is not None:
                 if response.header.status.code != 0:
-                    raise LinkError(
-                        f"the motion switcher refused call {api_id}: code {response.header.status.code}"
-                    )
+                    raise LinkError(f"the motion switcher refused call {api_id}: code {response.header.status.code}")
                 return response
         raise LinkError(
             f"no motion switcher answered on {REQUEST_TOPIC} within {timeout_s:.1f} s; is the robot on, "

@@ -78,9 +78,7 @@ class LowCmd_(IdlStruct, typename="unitree_go.msg.dds_.LowCmd_"):
     sn: array[uint32, 2] = _zeros(2)
     version: array[uint32, 2] = _zeros(2)
     bandwidth: uint16 = 0
-    motor_cmd: array[MotorCmd_, 20] = field(
-        default_factory=lambda: [MotorCmd_() for _ in range(MOTORS_ON_WIRE)]
-    )
+    motor_cmd: array[MotorCmd_, 20] = field(default_factory=lambda: [MotorCmd_() for _ in range(MOTORS_ON_WIRE)])
     bms_cmd: BmsCmd_ = field(default_factory=BmsCmd_)
     wireless_remote: array[uint8, 40] = bytes(40)
     led: array[uint8, 12] = bytes(12)
@@ -144,9 +142,7 @@ class LowState_(IdlStruct, typename="unitree_go.msg.dds_.LowState_"):
     version: array[uint32, 2] = _zeros(2)
     bandwidth: uint16 = 0
     imu_state: IMUState_ = field(default_factory=IMUState_)
-    motor_state: array[MotorState_, 20] = field(
-        default_factory=lambda: [MotorState_() for _ in range(MOTORS_ON_WIRE)]
-    )
+    motor_state: array[MotorState_, 20] = field(default_factory=lambda: [MotorState_() for _ in range(MOTORS_ON_WIRE)])
     bms_state: BmsState_ = field(default_factory=BmsState_)
     foot_force: array[int16, 4] = _zeros(4)
     foot_force_est: array[int16, 4] = _zeros(4)

@@ -220,16 +220,12 @@ def decode(data: bytes, dtype: np.dtype[Any], check_crc: bool = True) -> Message
             "the sender uses another data representation"
         )
     if len(data) != 4 + layout.cdr_size:
-        raise WireError(
-            f"{len(data)} bytes, but this message has {4 + layout.cdr_size}; types differ or it is cut"
-        )
+        raise WireError(f"{len(data)} bytes, but this message has {4 + layout.cdr_size}; types differ or it is cut")
     message = np.zeros((), dtype)
     body = np.frombuffer(data, np.uint8, offset=4)
     _bytes_of(message)[layout.c_index] = body[layout.cdr_index]
     if check_crc and int(message["crc"]) != (expected := crc(message)):
-        raise WireError(
-            f"checksum {int(message['crc']):#010x}, but the content gives {expected:#010x}: damaged"
-        )
+        raise WireError(f"checksum {int(message['crc']):#010x}, but the content gives {expected:#010x}: damaged")
     return message
 
 
@@ -254,9 +250,7 @@ def decode_remote(wireless_remote: NDArray[np.uint8]) -> Remote:
     if raw.shape != (40,):
         raise WireError(f"wireless_remote has shape {raw.shape}; valid is (40,)")
     bits = int(raw[2]) | int(raw[3]) << 8
-    sticks = np.clip(
-        np.nan_to_num(raw[4:24].view("<f4").astype(np.float64), posinf=0.0, neginf=0.0), -1.0, 1.0
-    )
+    sticks = np.clip(np.nan_to_num(raw[4:24].view("<f4").astype(np.float64), posinf=0.0, neginf=0.0), -1.0, 1.0)
     left_x, right_x, right_y, _, left_y = (float(value) for value in sticks)
     pressed = frozenset(name for bit, name in enumerate(BUTTONS) if bits >> bit & 1)
     return Remote(left_x, left_y, right_x, right_y, pressed)

@@ -40,9 +40,7 @@ from agents.confinement import (
 )
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
-needs_confinement = pytest.mark.skipif(
-    bool(confinement_support()), reason=f"missing: {confinement_support()}"
-)
+needs_confinement = pytest.mark.skipif(bool(confinement_support()), reason=f"missing: {confinement_support()}")
 
 HOSTILE = Path(__file__).parent / "hostile"
 SECRET = "the-planted-secret-3f9c"
@@ -111,11 +109,7 @@ for name in ("environ", "cmdline", "maps"):
         outcome = execute(f"exec({source!r}, {{}})", tmp_path)
     assert outcome.ok, outcome.output
     assert SECRET not in outcome.output and "BREACH" not in outcome.output
-    assert (
-        "open []" in outcome.output
-        and "leader True" in outcome.output
-        and "root on path False" in outcome.output
-    )
+    assert "open []" in outcome.output and "leader True" in outcome.output and "root on path False" in outcome.output
     assert f"cwd {(tmp_path / 'train').resolve()}" in outcome.output
     assert "limits (0, 0) 256" in outcome.output and "stdin ''" in outcome.output
     again = execute("print('hash', hash('a'))", tmp_path).output.strip()
@@ -191,9 +185,7 @@ def test_a_killed_parent_takes_its_child_along(tmp_path: Path) -> None:
     )
     parent = subprocess.Popen([sys.executable, "-c", code])
     try:
-        child = wait_for(
-            lambda: (tmp_path / "train/pid").read_text() if (tmp_path / "train/pid").exists() else ""
-        )
+        child = wait_for(lambda: (tmp_path / "train/pid").read_text() if (tmp_path / "train/pid").exists() else "")
     finally:
         parent.kill()
         parent.wait()
@@ -272,9 +264,7 @@ def test_output_is_shortened_in_the_middle_and_has_no_control_characters(tmp_pat
 # --- where it is not possible -------------------------------------------------------------------------------
 
 
-def test_missing_features_are_named_once_and_must_be_accepted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_features_are_named_once_and_must_be_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confinement, "landlock_abi", lambda: 2)
     missing = confinement_support()
     assert len(missing) == 1 and "Landlock version 3" in missing[0] and "found: version 2" in missing[0]
@@ -395,14 +385,10 @@ def test_system_call_numbers_agree_with_libseccomp() -> None:
     library = ctypes.CDLL(ctypes.util.find_library("seccomp"))
     for machine in confinement._MACHINES.values():
         for name, numbers in confinement._SYSCALLS.items():
-            known = library.seccomp_syscall_resolve_name_arch(
-                ctypes.c_uint32(machine.audit_arch), name.encode()
-            )
+            known = library.seccomp_syscall_resolve_name_arch(ctypes.c_uint32(machine.audit_arch), name.encode())
             if known == -1:  # newer than the library
                 continue
-            assert (numbers[machine.column] if numbers[machine.column] is not None else -1) == max(
-                known, -1
-            ), name
+            assert (numbers[machine.column] if numbers[machine.column] is not None else -1) == max(known, -1), name
 
 
 @needs_confinement
@@ -584,9 +570,7 @@ def test_every_file_says_what_it_achieves() -> None:
 
 @needs_confinement
 @pytest.mark.parametrize("name", corpus("secret", "breach", "state", "keys", "error", "harmless"))
-def test_hostile_file_achieves_nothing_when_confined(
-    name: str, arena: Arena, fork_server: ForkServer
-) -> None:
+def test_hostile_file_achieves_nothing_when_confined(name: str, arena: Arena, fork_server: ForkServer) -> None:
     assert fork_server.run(arena, name, confined=True) != 3, arena.output.read_text()
     assert arena.output.read_text().startswith("attacking")
     assert arena.breaches() == []
@@ -601,9 +585,7 @@ def test_hostile_file_succeeds_when_not_confined(name: str, arena: Arena, fork_s
 
 LIMITED = corpus("limit")
 #: These need torch, hence a longer start.
-_WITH_TORCH = re.compile(
-    r"huge_allocation_[zg]|huge_broadcast|slow_linear|sleeper_allocates|format_string_spec"
-)
+_WITH_TORCH = re.compile(r"huge_allocation_[zg]|huge_broadcast|slow_linear|sleeper_allocates|format_string_spec")
 
 
 @pytest.fixture(scope="module")
@@ -631,14 +613,10 @@ def limited_outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tupl
 
 @needs_confinement
 @pytest.mark.parametrize("name", LIMITED)
-def test_hostile_file_does_not_outlive_its_limit(
-    name: str, limited_outcomes: dict[str, tuple[Outcome, Path]]
-) -> None:
+def test_hostile_file_does_not_outlive_its_limit(name: str, limited_outcomes: dict[str, tuple[Outcome, Path]]) -> None:
     outcome, _ = limited_outcomes[name]
     assert outcome.output.startswith("attacking"), outcome
-    refused_by_kernel = re.search(
-        r"raised (MemoryError|RuntimeError .*alloc|OSError|RecursionError)", outcome.output
-    )
+    refused_by_kernel = re.search(r"raised (MemoryError|RuntimeError .*alloc|OSError|RecursionError)", outcome.output)
     assert outcome.ended != "finished" or refused_by_kernel, outcome.output
     assert outcome.wall_s < 13.0
     assert len(outcome.output) < 70_000 and "\x1b" not in outcome.output
@@ -660,9 +638,7 @@ def test_the_dry_run_child_contains_accepted_code_that_costs_too_much(tmp_path: 
             Limits(wall_s=40.0, cpu_s=15.0, address_space_bytes=6 * 2**30), readable=[tmp_path / "states.pt"],
         )  # fmt: skip
 
-    good = dry_run(
-        "Here:\n```python\ndef reward(s):\n    return {'slow': -s.joint_position.square().sum(-1)}\n```"
-    )
+    good = dry_run("Here:\n```python\ndef reward(s):\n    return {'slow': -s.joint_position.square().sum(-1)}\n```")
     assert good.ok and good.result["ok"] and good.result["report"]["rows_independent"], (
         good.reason,
         good.output,
@@ -727,9 +703,7 @@ def test_only_plain_files_are_read(tmp_path: Path) -> None:
 
 
 def test_only_tensors_are_read(tmp_path: Path) -> None:
-    torch.save(
-        {"w": torch.arange(6.0).reshape(2, 3).T, "b": torch.nn.Parameter(torch.ones(2))}, tmp_path / "good.pt"
-    )
+    torch.save({"w": torch.arange(6.0).reshape(2, 3).T, "b": torch.nn.Parameter(torch.ones(2))}, tmp_path / "good.pt")
     tensors = read_tensors(tmp_path, "good.pt")
     assert tensors["w"].tolist() == [[0, 3], [1, 4], [2, 5]] and not tensors["b"].requires_grad
 
@@ -778,7 +752,6 @@ os._exit(0)
         outcome = execute(source.replace("text)", f"{text!r})"), tmp_path)
         assert check(outcome), outcome
     assert (
-        execute("import os, signal; signal.raise_signal(signal.SIGKILL)", tmp_path).reason
-        == "ended by signal SIGKILL"
+        execute("import os, signal; signal.raise_signal(signal.SIGKILL)", tmp_path).reason == "ended by signal SIGKILL"
     )
     assert signal.SIGKILL == 9 and platform.machine() in confinement._MACHINES

@@ -149,9 +149,7 @@ def test_answers_in_many_shapes(answer: str) -> None:
     torch.testing.assert_close(result, {"a": make_fields()["time_s"]})
 
 
-@pytest.mark.parametrize(
-    "answer", ["", "I cannot help with that.", "```python\nprint(1)\n```", "def other(s): pass"]
-)
+@pytest.mark.parametrize("answer", ["", "I cannot help with that.", "```python\nprint(1)\n```", "def other(s): pass"])
 def test_an_answer_without_reward_says_what_to_write(answer: str) -> None:
     with pytest.raises(RewardCodeError, match=r"def reward\(s\)"):
         extract(answer)
@@ -279,9 +277,7 @@ def test_no_listed_function_takes_out_or_inplace_by_position() -> None:
 def test_every_listed_name_exists_in_torch() -> None:
     tensor = torch.zeros(2, 2)
     containers = set(dir({})) | set(dir([]))
-    assert {
-        name for name in reward_code.METHODS if not hasattr(tensor, name) and name not in containers
-    } == set()
+    assert {name for name in reward_code.METHODS if not hasattr(tensor, name) and name not in containers} == set()
     assert {name for name in reward_code.PROPERTIES if not hasattr(tensor, name)} == set()
     assert not any(name.endswith("_") or name.startswith("_") for name in reward_code.METHODS)
     reward_code._namespaces()  # raises AttributeError for a function or constant that does not exist
@@ -363,9 +359,7 @@ def test_deep_and_huge_expressions_are_refused(source: str) -> None:
     [
         pytest.param("# " + "x" * 40_000 + "\n" + body("a = s.time_s"), id="comment"),
         pytest.param("".join(f"{'  ' * i}if s:\n" for i in range(95)) + "  " * 95 + "x = 1\n", id="blocks"),
-        pytest.param(
-            "".join(f"{' ' * i}def f{i}():\n" for i in range(90)) + " " * 90 + "x = 1\n", id="functions"
-        ),
+        pytest.param("".join(f"{' ' * i}def f{i}():\n" for i in range(90)) + " " * 90 + "x = 1\n", id="functions"),
         pytest.param(
             "def f0(x):\n return x\n"
             + "".join(f"def f{i}(x):\n return f{i - 1}(x)\n" for i in range(1, 900))
@@ -396,10 +390,7 @@ def test_dry_run_reports_numbers() -> None:
         }
     )
     assert report["rows_independent"] is True
-    assert (
-        dry_run(load(check(body("a = s.time_s - s.time_s.mean()"), FIELDS)), fields)["rows_independent"]
-        is False
-    )
+    assert dry_run(load(check(body("a = s.time_s - s.time_s.mean()"), FIELDS)), fields)["rows_independent"] is False
 
 
 @pytest.mark.parametrize(
@@ -455,9 +446,7 @@ def test_dry_run_finds_what_only_unchecked_code_can_do() -> None:
 
 
 def test_dry_run_refuses_what_is_too_slow() -> None:
-    reward = load(
-        check(body("x = torch.ones(400, 400)\nfor i in range(40):\n    x = x @ x * 0\na = s.time_s"), FIELDS)
-    )
+    reward = load(check(body("x = torch.ones(400, 400)\nfor i in range(40):\n    x = x @ x * 0\na = s.time_s"), FIELDS))
     with pytest.raises(RewardCodeError, match=r"at most 0\.001 s"):
         dry_run(reward, make_fields(16), max_call_s=0.001)
 

@@ -189,9 +189,7 @@ def test_a_runtime_that_leaves_is_damped_for(bench: Bench) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.binary(max_size=40), st.booleans()), max_size=6), st.integers(0, 2**32 - 1))
-def test_whatever_arrives_only_commands_within_the_limits_leave(
-    noise: list[tuple[bytes, bool]], seed: int
-) -> None:
+def test_whatever_arrives_only_commands_within_the_limits_leave(noise: list[tuple[bytes, bool]], seed: int) -> None:
     rng = np.random.default_rng(seed)
     bench = Bench()
     for sequence, (data, whole) in enumerate(noise, start=1):
@@ -211,9 +209,7 @@ def test_frames_survive_any_cutting(payloads: list[bytes], step: int) -> None:
     frames = [Frame(Kind.COMMAND, number, 0.5, payload) for number, payload in enumerate(payloads)]
     stream = b"".join(frame.pack() for frame in frames)
     reader = FrameReader()
-    received = [
-        frame for start in range(0, len(stream), step) for frame in reader.feed(stream[start : start + step])
-    ]
+    received = [frame for start in range(0, len(stream), step) for frame in reader.feed(stream[start : start + step])]
     assert received == frames
 
 
@@ -252,9 +248,7 @@ class Wire:
             self._reader.wait(left_s)
             for data in self._reader.take():
                 motors = decode(data, LOW_CMD)["motor_cmd"][:J]
-                command = Command(
-                    *(motors[name].astype(np.float64) for name in ("q", "dq", "kp", "kd", "tau"))
-                )
+                command = Command(*(motors[name].astype(np.float64) for name in ("q", "dq", "kp", "kd", "tau")))
                 assert command_violation(LIMITS, command) is None
                 self.messages.append((time.monotonic(), command))
         return self.messages[start:]
@@ -283,9 +277,7 @@ SILENCE_S = 0.25  # long enough for a sender on a loaded machine
 
 @pytest.fixture
 def guard(domain: int, tmp_path: Path) -> Iterator[GuardProcess]:
-    guard = start_guard(
-        LIMITS, interface="lo", domain=domain, silence_s=SILENCE_S, log_path=tmp_path / "guard.log"
-    )
+    guard = start_guard(LIMITS, interface="lo", domain=domain, silence_s=SILENCE_S, log_path=tmp_path / "guard.log")
     yield guard
     guard.stop()
     assert guard.process.returncode is not None
@@ -322,9 +314,7 @@ def test_killing_the_sender_brings_damping_that_stays(guard: GuardProcess, wire:
     sender = start_sender(guard)
     try:
         stream = wire.listen(0.5)
-        assert len(stream) > 60 and all(
-            (c.kp == 30.0).all() for _, c in stream
-        )  # repeated at the robot's rate
+        assert len(stream) > 60 and all((c.kp == 30.0).all() for _, c in stream)  # repeated at the robot's rate
     finally:
         killed_s = time.monotonic()
         sender.kill()

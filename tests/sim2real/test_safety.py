@@ -191,9 +191,7 @@ def test_a_jumping_clock_damps(now_s: float, code: str) -> None:
 
 def test_doubts_from_outside_and_the_emergency_stop() -> None:
     supervisor = healthy_supervisor()
-    decision = supervisor.check(
-        make_reading(1), HOLD, 100.02, foreign_publishers=["writer 7"], link_doubts=["guard"]
-    )
+    decision = supervisor.check(make_reading(1), HOLD, 100.02, foreign_publishers=["writer 7"], link_doubts=["guard"])
     assert codes(decision) == ["publisher", "link"] and "writer 7" in decision.reasons[0]
     supervisor.check(make_reading(2), HOLD, 100.04)
     supervisor.clear("Ada")
@@ -325,9 +323,7 @@ def vector(size: int, elements: st.SearchStrategy[float]) -> st.SearchStrategy[n
 @st.composite
 def readings(draw: st.DrawFn, k: int) -> Reading | None:
     """Mostly healthy, sometimes missing, frozen, shuffled, of a wrong shape, or with anything in it."""
-    kind = draw(
-        st.sampled_from(["healthy"] * 6 + ["moving"] * 3 + ["none", "frozen", "shuffled", "wild", "shape"])
-    )
+    kind = draw(st.sampled_from(["healthy"] * 6 + ["moving"] * 3 + ["none", "frozen", "shuffled", "wild", "shape"]))
     moving = {
         "joint_position": np.clip(
             HOME + draw(vector(3, st.floats(-1.0, 1.0))), LIMITS.position_lower_rad, LIMITS.position_upper_rad
@@ -368,9 +364,7 @@ def proposals(draw: st.DrawFn) -> Command | None:
         )
 
 
-def assert_within_limits(
-    command: Command, reading: Reading, previous: Command | None, elapsed_s: float
-) -> None:
+def assert_within_limits(command: Command, reading: Reading, previous: Command | None, elapsed_s: float) -> None:
     """Every limit by its own formula, written out a second time and independently of `limits.py`."""
     for name, part in vars(command).items():
         assert part.shape == (3,) and np.isfinite(part).all(), name
@@ -426,19 +420,13 @@ def test_whatever_comes_in_no_command_outside_the_limits_leaves(data: st.DataObj
         else:
             assert not damped_since_clear, "damping must stay until cleared"
             # A reading whose stamp and tick repeat counts as the old one; all others are the newest.
-            if reading is not None and (
-                used is None or (reading.tick, reading.stamp_s) != (used.tick, used.stamp_s)
-            ):
+            if reading is not None and (used is None or (reading.tick, reading.stamp_s) != (used.tick, used.stamp_s)):
                 used = reading
             assert used is not None
             assert_within_limits(decision.command, used, previous, now_s - before_s)
         previous, before_s = decision.command, now_s
         if damped_since_clear:
-            if (
-                reading is not None
-                and reading.joint_position.shape == (3,)
-                and math.isfinite(reading.stamp_s)
-            ):
+            if reading is not None and reading.joint_position.shape == (3,) and math.isfinite(reading.stamp_s):
                 used = reading
             try:
                 supervisor.clear("hypothesis")

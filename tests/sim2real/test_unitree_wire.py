@@ -96,14 +96,10 @@ def test_start_message() -> None:
         assert motor.q == np.float32(2.146e9)
 
 
-@pytest.mark.parametrize(
-    "kind, packed, size", [("cmd", LOW_CMD_PACKED, 812), ("state", LOW_STATE_PACKED, 1180)]
-)
+@pytest.mark.parametrize("kind, packed, size", [("cmd", LOW_CMD_PACKED, 812), ("state", LOW_STATE_PACKED, 1180)])
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
-def test_checksum_is_the_definitions_over_the_packed_struct(
-    kind: str, packed: str, size: int, seed: int
-) -> None:
+def test_checksum_is_the_definitions_over_the_packed_struct(kind: str, packed: str, size: int, seed: int) -> None:
     _, dtype = IDL_TYPES[kind]
     message = random_message(dtype, seed)
     assert struct.calcsize(packed) == size == dtype.itemsize
@@ -392,9 +388,7 @@ def limits_of(names: list[str]) -> SafetyLimits:
     )
 
 
-POLICY_NAMES = [
-    f"{leg}_{part}_joint" for leg in ("FL", "FR", "RL", "RR") for part in ("hip", "thigh", "calf")
-]
+POLICY_NAMES = [f"{leg}_{part}_joint" for leg in ("FL", "FR", "RL", "RR") for part in ("hip", "thigh", "calf")]
 
 
 def test_link_reads_in_policy_order_and_sends(domain: int, robot: Robot) -> None:

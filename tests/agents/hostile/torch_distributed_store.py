@@ -10,8 +10,6 @@ import torch.distributed
 
 
 def reward(s):
-    torch.distributed.TCPStore(
-        "127.0.0.1", 0, 1, True, timeout=datetime.timedelta(seconds=2), wait_for_workers=False
-    )
+    torch.distributed.TCPStore("127.0.0.1", 0, 1, True, timeout=datetime.timedelta(seconds=2), wait_for_workers=False)
     print("BREACH: listening")
     return {"a": s.time_s}
