@@ -92,9 +92,9 @@ class Measurement:
             if self._ground.rough is not None:
                 sole = sole - self._ground.height(x + q[0], y + q[1])
             feet_v = (moving[i] + linear_w[i] for i in range(3))
-            force = _columns(sensors[:, self._force_at])
-            shear = torch.hypot(force[1::3], force[2::3])
-            parts += [*foot_p, *feet_v, sole, -force[0::3], shear]
+            ground = _columns(sensors[:, self._force_at])
+            shear = torch.hypot(ground[1::3], ground[2::3])
+            parts += [*foot_p, *feet_v, sole, -ground[0::3], shear]
         return torch.cat(parts)
 
     def fastest(self, packed: Tensor) -> np.ndarray:

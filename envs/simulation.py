@@ -39,7 +39,8 @@ class Simulation:
         self.ctrl: np.ndarray = self._batch.bind("ctrl")
         self.actuator_force: np.ndarray = self._batch.bind("actuator_force")
         self.sensordata: np.ndarray = self._batch.bind("sensordata")
-        self._warnings: np.ndarray = self._batch.bind("warning")[..., 1]  # how often each kind was raised
+        self._all_warnings: np.ndarray = self._batch.bind("warning")
+        self._warnings = self._all_warnings[..., 1]  # how often each kind was raised
         self._columns = self._find_columns()
         self._initial_row, self._history = self._make_initial_row()
         self._expanded: dict[str, np.ndarray] = {}
@@ -90,7 +91,7 @@ class Simulation:
         MuJoCo resets a simulation by itself when it diverges, so that looking for NaN is not enough.
         """
         bad = ~(speed < MAX_VELOCITY)  # a NaN compares false
-        if self._warnings.base.any():
+        if self._all_warnings.any():
             warned = self._warnings.any(-1)
             bad |= warned
             # MuJoCo's own reset sets the counters to 0 and then counts the new warning: they never exceed 1, so

@@ -183,7 +183,7 @@ def test_changes_arrive_without_losing_anything(browser, tmp_path):
     p.reload()
     p.wait_for_selector("#chart-fitness .main-svg")
     assert p.text_content("#selected") == "2 selected"
-    assert p.locator("[data-view=compare]").get_attribute("aria-selected") == "true"
+    assert p.locator("button[data-view=compare]").get_attribute("aria-selected") == "true"
     assert visit.errors == []
     visit.close()
 
@@ -196,7 +196,7 @@ def test_it_works_when_served(browser, runs):
         pick(p, NAMES[2])
         p.click("#to-videos")
         visit.wait("document.querySelector('video').currentTime > 0.1")
-        p.click("[data-view=table]")
+        p.click("button[data-view=table]")
         p.click(f"#runs tr[data-id$='{NAMES[2]}'] a")
         p.wait_for_selector("h1")
         assert p.inner_text("h1").startswith("Fitness 0.67")
@@ -216,7 +216,7 @@ def test_hostile_text_is_only_text(browser, tmp_path):
     p.wait_for_selector("#chart-fitness .main-svg")
     p.hover("#chart-fitness", position={"x": 150, "y": 100})
     assert "<script>alert(1)</script>" in p.inner_text("#view")
-    p.click("[data-view=videos]")
+    p.click("button[data-view=videos]")
     p.wait_for_selector("video")
     assert p.locator("img, svg[onload], main b, main script").count() == 0
     assert visit.errors == []
