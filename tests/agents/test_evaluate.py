@@ -225,8 +225,13 @@ def test_a_go2_on_its_back_has_fallen_and_uses_no_foot():
 
 
 def outside(training: tuple[float, float], shifted: tuple[float, float]) -> float:
-    """How far the shifted range lies beyond the training range, in widths of the training range."""
-    return max(shifted[0] - training[1], training[0] - shifted[1]) / (training[1] - training[0])
+    """How far the shifted range lies beyond the training range, as a share of its width.
+
+    Towards 0, where a range that starts near it leaves no room, as a share of the bound that is passed.
+    """
+    width = training[1] - training[0]
+    down = min(width, training[0]) if training[0] > 0 else width
+    return max((shifted[0] - training[1]) / width, (training[0] - shifted[1]) / down)
 
 
 SHIFTED = [(name, half) for name in tasks.names() for half in ("select", "report")]
