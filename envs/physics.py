@@ -1,9 +1,9 @@
 """The physics sets that policies are judged on: nominal, randomized, and shifted in two halves.
 
-`shifted` is held out: parameters at least 20 % of their training range's width outside it (towards zero: 20 %
-of the bound that is passed), and effects that training never models. Its halves differ in parameters and effects: `select` compares candidates, `report` is
-read by final tables only. The numbers were fixed before the first training that they judge and are never tuned;
-`digest` identifies them in every result.
+`shifted` is held out: parameters at least 20 % of their training range's width outside it (towards zero: 20 % of the
+bound that is passed), and effects that training never models. Its halves differ in parameters and effects: `select`
+compares candidates, `report` is read by final tables only. The numbers were fixed before the first training that they
+judge and are never tuned; `digest` identifies them in every result.
 """
 
 import hashlib
