@@ -558,7 +558,8 @@ def test_the_simulation_follows_the_machines_clock_in_real_time():
     bundle = exported("cartpole-swingup")
     link = SimulationLink(bundle.contract, real_time=True)
     summary = Runtime(bundle, link, [Plan({1: Action.STAND})]).run(0.3)
-    assert link._stepped == pytest.approx(summary.seconds / DT_S, abs=15)
+    # On a busy machine the simulation waits with its robot, but it never runs ahead of the clock.
+    assert 5 < link._stepped <= summary.seconds / DT_S + 2
     assert not hasattr(link, "clock") or link.clock is None
 
 
