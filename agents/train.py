@@ -165,7 +165,8 @@ def _show(run: Path, training: Training) -> None:
     """What people look at once a training is over: evaluation, video, report."""
     if training.config["evaluate"]:
         print("evaluating on nominal, randomized and select physics", flush=True)
-        evaluate_run(checkpoint.load_policy(run), ("nominal", "randomized", "select"), threads=training.threads)
+        sets = ("nominal", "randomized", "select")
+        evaluate_run(checkpoint.load_policy(run), sets, episodes=128, threads=training.threads)
     if training.config["video"]:
         print("filming", flush=True)
         film(run, fps=25)

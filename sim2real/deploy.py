@@ -54,7 +54,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--no-guard", action="store_true", help="for tests: no guard process")
     group.add_argument("--yes", action="store_true", help="do not ask before the robot may move")
     group = parser.add_argument_group("simulation")
-    group.add_argument("--physics", default="nominal", help="nominal, randomized, select or report")
+    group.add_argument("--physics", default="randomized", help="nominal, randomized (default), select or report")
     group.add_argument("--seed", type=int, default=0)
     group.add_argument("--lock-step", action="store_true", help="as fast as it goes instead of real time")
     parser.add_argument("--seconds", type=float, help="end after this time")

@@ -27,6 +27,7 @@ _KP, _KD = 4, 6
 """Where a dcmotor's controller gains stand in MuJoCo's gainprm (engine_forward.c)."""
 _SETTLE_S = 0.5
 _LYING_HEIGHT_M = 0.12
+_CROOKED_RAD = 0.05
 _MAX_STEPS_BEHIND = 10
 
 
@@ -47,8 +48,10 @@ class SimulatedClock:
 class SimulationLink:
     """One simulation of the contract's robot.  For one thread."""
 
-    def __init__(self, contract: Contract, *, physics: str = "nominal", seed: int = 0, real_time: bool = False) -> None:
-        """`physics` names one of the physics sets: nominal, randomized, select or report.
+    def __init__(
+        self, contract: Contract, *, physics: str = "randomized", seed: int = 0, real_time: bool = False
+    ) -> None:
+        """`physics` names one of the physics sets: nominal (no sensor noise), randomized, select or report.
 
         Raises UserError for an unknown task or set, LinkError if the task's robot is not the contract's.
         """
@@ -63,6 +66,7 @@ class SimulationLink:
             raise LinkError(f"task {task.name} simulates {robot.name!r}, the bundle drives {contract.robot!r}")
         self._contract = contract
         self.clock: SimulatedClock | None = None if real_time else SimulatedClock(robot.control_dt_s)
+        self._random = np.random.default_rng(seed)
         self._stepped = 0
         self._opened_s = 0.0
         self._reported = -1
@@ -84,7 +88,9 @@ class SimulationLink:
         env.reset()
         self._drawn, self._drawn_damping = self._gains[0].copy(), self._damping[0].copy()
         if env.sim.floating:
-            env.sim.qpos[0, env.sim.joint_qpos] = self._contract.stand_up[0].joint_position
+            # Never exactly symmetric: a mirror-symmetric policy without noise could not put one foot first.
+            crooked = self._random.uniform(-_CROOKED_RAD, _CROOKED_RAD, robot.num_joints)
+            env.sim.qpos[0, env.sim.joint_qpos] = self._contract.stand_up[0].joint_position + crooked
             env.sim.qpos[0, :7] = (0.0, 0.0, _LYING_HEIGHT_M, 1.0, 0.0, 0.0, 0.0)
             env.sim.qvel[0] = 0.0
             for _ in range(round(_SETTLE_S / robot.control_dt_s)):

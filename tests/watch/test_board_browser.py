@@ -26,9 +26,8 @@ NAMES = [f"2026-11-{day:02d}_10-00-00-train" for day in range(10, 16)]
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    human = (samples.ROOT / "envs/rewards/walk.py").read_text()
     for i, name in enumerate(NAMES):
-        own = human.replace('"slip": -', '"slip": -9') if i == 1 else human
+        own = samples.REWARD.replace('"slip": -', '"slip": -9') if i == 1 else samples.REWARD
         run = samples.write_run(
             folder, name, task="go1-walk" if i == 5 else "go2-walk", seed=i, skill=0.6 + 0.05 * i, iterations=40,
             reward="rewards/one.py" if i == 1 else "human", reward_source=own,
