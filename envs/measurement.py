@@ -128,4 +128,5 @@ class Measurement:
 
 def _columns(array: np.ndarray) -> Tensor:
     """(columns, K) float32: arithmetic on whole quantities then runs over contiguous memory."""
-    return torch.from_numpy(array.T.astype(np.float32, order="C"))
+    # Rows lie far apart in the simulations' states: they are read in order first, and turned when small and close.
+    return torch.from_numpy(array.astype(np.float32, order="C")).T.contiguous()

@@ -68,7 +68,7 @@ class SimulationLink:
         self.clock: SimulatedClock | None = None if real_time else SimulatedClock(robot.control_dt_s)
         self._random = np.random.default_rng(seed)
         self._stepped = 0
-        self._opened_s = 0.0
+        self._began_s = 0.0
         self._reported = -1
         self._command: Command | None = None
         self._gains = self._env.sim.expand("actuator_gainprm")
@@ -96,7 +96,6 @@ class SimulationLink:
             for _ in range(round(_SETTLE_S / robot.control_dt_s)):
                 self._apply(Command.limp(self._position()))
                 env.sim.step()
-        self._opened_s = time.monotonic()
 
     def read(self, timeout_s: float = 0.0) -> Reading | None:
         """What the sensors say after the newest step; None if it was returned before."""
@@ -135,6 +134,8 @@ class SimulationLink:
         """Apply one command; in lock step also advance by one control step.  Raises LinkError if it moves."""
         if command.joint_velocity_target.any() or command.joint_torque.any():
             raise LinkError("the simulation link takes position targets only")
+        if self._command is None:
+            self._began_s = time.monotonic()
         self._command = command
         self.health.sent += 1
         if self.clock is not None:
@@ -170,11 +171,11 @@ class SimulationLink:
         """In real time: catch up with the machine's clock, under the command that was sent last."""
         if self.clock is not None or self._command is None:
             return
-        due = round((time.monotonic() - self._opened_s) / self._env.dt)
+        due = round((time.monotonic() - self._began_s) / self._env.dt)
         for _ in range(min(due - self._stepped, _MAX_STEPS_BEHIND)):
             self._step()
         if due > self._stepped:  # a pause: the simulation waited with its robot
-            self._opened_s += (due - self._stepped) * self._env.dt
+            self._began_s += (due - self._stepped) * self._env.dt
 
     def _step(self) -> None:
         assert self._command is not None

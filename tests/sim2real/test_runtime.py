@@ -648,7 +648,7 @@ def test_a_bundle_runs_in_an_environment_made_from_the_wheel(tmp_path):
     constraints = ("--constraint", str(ROOT / "constraints.txt"))
     succeed(*pip, "--python", python, "install", *constraints, f"{wheel}[robot]")
     listed = subprocess.run(
-        [*pip, "--python", python, "list", "--format", "json"], capture_output=True, text=True, check=True
+        [*pip[:-1], "--python", python, "list", "--format", "json"], capture_output=True, text=True, check=True
     )
     packages = {entry["name"].lower() for entry in json.loads(listed.stdout)}
     assert packages.isdisjoint({"torch", "mujoco", "mjbatch", "stable-baselines3", "onnx", "gymnasium"})
