@@ -47,11 +47,11 @@ def window_errors(loaded: LoadedPolicy, sims: int, seconds: float) -> tuple[np.n
     controls: list[np.ndarray] = []
     alive = np.ones(sims, dtype=bool)
     a, b = reference.sim, trained.sim
-    slots = b._history.shape[1]
+    slots = b.history_columns.shape[1]
     for step in range(round(seconds / reference.dt)):
         if step >= 10 and (step - 10) % WINDOW_STEPS == 0:
             rows = b.initial_rows(a.qpos, a.qvel, controls[-1])
-            rows[:, b._history] = history_values(controls, slots, b.substeps)
+            rows[:, b.history_columns] = history_values(controls, slots, b.substeps)
             b.rows[:] = rows
         result = reference.step(loaded.act(observation))
         observation = result.observation

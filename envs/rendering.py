@@ -165,7 +165,7 @@ class Renderer:
     def _load(self, i: int) -> None:
         """Simulation i's state and model fields into the private model and data, as far as they are seen."""
         sim = self.environment.sim
-        for field, values in sim._expanded.items():
+        for field, values in sim.expanded.items():
             if hasattr(self._model, field):
                 getattr(self._model, field)[:] = values[i]
         mujoco.mj_setState(self._model, self._data, sim.rows[i], mujoco.mjtState.mjSTATE_INTEGRATION)

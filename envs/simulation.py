@@ -42,8 +42,10 @@ class Simulation:
         self._all_warnings: np.ndarray = self._batch.bind("warning")
         self._warnings = self._all_warnings[..., 1]  # how often each kind was raised
         self._columns = self._find_columns()
-        self._initial_row, self._history = self._make_initial_row()
-        self._expanded: dict[str, np.ndarray] = {}
+        self._initial_row, self.history_columns = self._make_initial_row()
+        """history_columns (nu, samples): where the control history's values lie in a row, oldest first."""
+        self.expanded: dict[str, np.ndarray] = {}
+        """(N, ...) the per-simulation model fields that `expand` has made."""
 
     @property
     def num_threads(self) -> int:
@@ -59,9 +61,9 @@ class Simulation:
 
     def expand(self, field: str) -> np.ndarray:
         """(N, ...) live per-simulation values of a model field."""
-        if field not in self._expanded:
-            self._expanded[field] = self._batch.expand(field)
-        return self._expanded[field]
+        if field not in self.expanded:
+            self.expanded[field] = self._batch.expand(field)
+        return self.expanded[field]
 
     def set_const(self, ids: np.ndarray) -> None:
         """Recomputes constants derived from mass, inertia and armature, for these simulations."""
@@ -73,14 +75,14 @@ class Simulation:
         rows[:, self._columns["QPOS"]] = qpos
         rows[:, self._columns["QVEL"]] = qvel
         rows[:, self._columns["CTRL"]] = ctrl
-        rows[:, self._history] = ctrl[:, :, None]
+        rows[:, self.history_columns] = ctrl[:, :, None]
         return rows
 
     def reset(self, ids: np.ndarray, rows: np.ndarray, ctrl_offset: np.ndarray | None = None) -> None:
         """Puts simulations ids (K,) into the states of rows (K, nstate), with ctrl_offset (K, nu) on their targets."""
         if ctrl_offset is not None:
             rows[:, self._columns["CTRL"]] += ctrl_offset
-            rows[:, self._history] += ctrl_offset[:, :, None]
+            rows[:, self.history_columns] += ctrl_offset[:, :, None]
         self.rows[ids] = rows
         self.actuator_force[ids] = 0.0
         self.sensordata[ids] = 0.0
