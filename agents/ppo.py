@@ -141,7 +141,7 @@ class TensorPPO(PPO):
         self._observations: tuple[Tensor, Tensor] | None = None
         self._no_callback = _NoCallback()
         self._no_callback.init_callback(self)
-        _prepare_thread()
+        torch.set_num_threads(1)
         self._threads = ThreadPoolExecutor(learning_threads, initializer=_prepare_thread)
         self.component_sums: dict[str, Tensor] = {}
 
@@ -171,8 +171,12 @@ class TensorPPO(PPO):
     def iterate(self) -> None:
         """One rollout and the update from it."""
         assert self.env is not None
-        self.collect_rollouts(self.env, self._no_callback, self.rollout_buffer, self.n_steps)
-        self.train()
+        torch.set_flush_denormal(True)
+        try:
+            self.collect_rollouts(self.env, self._no_callback, self.rollout_buffer, self.n_steps)
+            self.train()
+        finally:
+            torch.set_flush_denormal(False)  # a setting of the whole thread, so not ours to keep
 
     @torch.no_grad()
     def collect_rollouts(
