@@ -32,7 +32,7 @@ NUM_ENVS = 1024
 
 def record_controls(environment: Environment, steps: int) -> tuple[np.ndarray, list[np.ndarray], list[torch.Tensor]]:
     """Initial state rows, and the controls and actions of a stretch of gentle random motion."""
-    environment.reset()
+    environment.reset(stagger=True)
     rows = environment.sim.rows.copy()
     generator = torch.Generator().manual_seed(0)
     controls, actions = [], []
@@ -92,7 +92,7 @@ def main() -> None:
     raw = raw_stepper(environment.sim.model, rows, controls, environment.sim.substeps)
 
     def timed_full() -> float:
-        environment.reset()
+        environment.reset(stagger=True)
         return seconds(lambda: [environment.step(a) for a in actions])
 
     timed_full()
