@@ -55,10 +55,6 @@ class Simulation:
         """One control step: all physics steps of it, for every simulation."""
         self._batch.step(nstep=self.substeps)
 
-    def forward(self) -> None:
-        """Recomputes derived quantities (sensors, forces) from the present state."""
-        self._batch.forward()
-
     def expand(self, field: str) -> np.ndarray:
         """(N, ...) live per-simulation values of a model field."""
         if field not in self.expanded:
