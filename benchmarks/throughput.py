@@ -30,17 +30,24 @@ from envs.vec_env import GantryEnv, SB3VecEnv, make_environment
 NUM_ENVS = 1024
 
 
-def record_controls(environment: Environment, steps: int) -> tuple[np.ndarray, list[np.ndarray], list[torch.Tensor]]:
-    """Initial state rows, and the controls and actions of a stretch of gentle random motion."""
+Snapshot = dict[str, np.ndarray]
+
+
+def record_controls(environment: Environment, steps: int) -> tuple[Snapshot, list[np.ndarray], list[torch.Tensor]]:
+    """Where a stretch of gentle random motion starts, its controls and its actions.
+
+    It starts with the batch a control step into its episodes, which are staggered, so that some end in each step.
+    """
     environment.reset(stagger=True)
-    rows = environment.sim.rows.copy()
+    environment.step(torch.zeros(environment.num_envs, environment.num_actions))
+    start = {name: array.copy() for name, array in environment.snapshot().items()}
     generator = torch.Generator().manual_seed(0)
     controls, actions = [], []
     for _ in range(steps):
         actions.append(0.15 * torch.randn(environment.num_envs, environment.num_actions, generator=generator))
         environment.step(actions[-1])
         controls.append(environment.sim.ctrl.copy())
-    return rows, controls, actions
+    return start, controls, actions
 
 
 def raw_stepper(
@@ -88,11 +95,11 @@ def main() -> None:
     torch.set_flush_denormal(True)
     task = tasks.get("go2-walk")
     environment = make_environment("go2-walk", NUM_ENVS, seed=1)
-    rows, controls, actions = record_controls(environment, arguments.steps)
-    raw = raw_stepper(environment.sim.model, rows, controls, environment.sim.substeps)
+    start, controls, actions = record_controls(environment, arguments.steps)
+    raw = raw_stepper(environment.sim.model, start["rows"], controls, environment.sim.substeps)
 
     def timed_full() -> float:
-        environment.reset(stagger=True)
+        environment.restore(start)
         return seconds(lambda: [environment.step(a) for a in actions])
 
     timed_full()

@@ -79,9 +79,9 @@ class Environment:
         """Called in each step once `state` describes its end, before any episode restarts."""
         self.diverged_count = 0
         """Simulations that diverged and were restarted, since the environment was made."""
-        ground = Ground(RoughGround() if terrain == "rough" and self.robot.feet else None)
+        self.ground = ground = Ground(RoughGround() if terrain == "rough" and self.robot.feet else None)
         model = build_model(self.robot, terrain=terrain, collision=collision, solver=solver, rough=ground.rough,
-                            stiction=stiction)  # fmt: skip
+                            stiction=stiction, visual=False)  # fmt: skip
         self.sim = Simulation(model, self.robot, num_envs, num_threads)
         ranges = task.randomization if randomization is None else randomization
         self.randomizer = Randomizer(self.sim, ranges, seed)

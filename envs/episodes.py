@@ -37,11 +37,10 @@ class Starts:
         if sim.floating:
             rest = 2 * joints
             xy = ground.spawn(u[:, rest : rest + 2])
-            x, y = torch.from_numpy(xy.astype(np.float32)).unbind(1)
             yaw = 2 * np.pi * u[:, rest + 2]
             qpos[:, :2] = xy
             qpos[:, 2] = robot.home_base_height_m + spread(start.base_height_m, rest + 3)[:, 0]
-            qpos[:, 2] += ground.height(x, y).numpy()
+            qpos[:, 2] += ground.height(*xy.astype(np.float32).T)
             qpos[:, 3:7] = np.stack([np.cos(yaw / 2), 0 * yaw, 0 * yaw, np.sin(yaw / 2)], 1)
             qvel[:, :6] = spread(start.base_velocity, rest + 4, 6)
         self.rows = sim.initial_rows(qpos, qvel, np.broadcast_to(robot.home_target, (NUM_STARTS, robot.num_actions)))

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -37,20 +35,21 @@ class Ground:
 
     def __init__(self, rough: RoughGround | None) -> None:
         self.rough = rough
-        self._heights = None if rough is None else torch.tensor(rough.heights_m(), dtype=torch.float32)
+        self._heights = None if rough is None else rough.heights_m().astype(np.float32)
 
-    def height(self, x: Tensor, y: Tensor) -> Tensor:
+    def height(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """[m] at world coordinates x, y of any shape, by bilinear interpolation; a scalar 0 on flat ground."""
         if self.rough is None or self._heights is None:
-            return torch.zeros(())
+            return np.zeros((), np.float32)
         h, half, spacing = self._heights, self.rough.half_size_m, self.rough.spacing_m
-        u = ((x + half) / spacing).clamp(0, h.shape[1] - 1.001)
-        v = ((y + half) / spacing).clamp(0, h.shape[0] - 1.001)
-        i, j = v.long(), u.long()
-        a, b = v - i, u - j
+        u = np.clip((x + half) / spacing, 0, h.shape[1] - 1.001)
+        v = np.clip((y + half) / spacing, 0, h.shape[0] - 1.001)
+        i, j = v.astype(np.int64), u.astype(np.int64)
+        a, b = (v - i).astype(np.float32), (u - j).astype(np.float32)
         low = h[i, j] * (1 - b) + h[i, j + 1] * b
         high = h[i + 1, j] * (1 - b) + h[i + 1, j + 1] * b
-        return low * (1 - a) + high * a
+        height: np.ndarray = low * (1 - a) + high * a
+        return height
 
     def spawn(self, u: np.ndarray) -> np.ndarray:
         """(K, 2) [m] start positions for uniform draws (K, 2): the origin, or spread over the middle of the field."""

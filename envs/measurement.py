@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from envs.ground import Ground
-from envs.kinematics import LegKinematics, cross, rotation_rows, to_base, to_world
+from envs.kinematics import LegKinematics, add_cross, rotation_matrices, to_base, to_world
 from envs.robots.spec import RobotSpec
 from envs.simulation import Simulation
 from envs.state import State
@@ -27,9 +27,6 @@ class Measurement:
         robot, model = sim.robot, sim.model
         self._sim, self._ground = sim, ground
         self._legs = LegKinematics(model, robot) if robot.feet else None
-        self._driven = torch.tensor(robot.driven_index)
-        self._joint_qpos, self._joint_dofs = torch.tensor(sim.joint_qpos), torch.tensor(sim.joint_dofs)
-        self._all_driven = robot.num_actions == robot.num_joints
         joints, actions, feet = robot.num_joints, robot.num_actions, len(robot.feet)
         # What the robot's sensors measure comes first, in one block.
         shapes: dict[str, tuple[int, ...]] = {
@@ -47,7 +44,7 @@ class Measurement:
                 "foot_position_b": (feet, 3), "foot_velocity_w": (feet, 3), "foot_height": (feet,),
                 "foot_contact_force": (feet,), "foot_shear_force": (feet,),
             }  # fmt: skip
-            self._foot_radius = float(model.geom(robot.feet[0]).size[0])
+            self._foot_radius = np.float32(model.geom(robot.feet[0]).size[0])
             self._find_sensors(model, robot)
         self.columns: dict[str, slice] = {}
         self._shapes = shapes
@@ -56,6 +53,7 @@ class Measurement:
             size = int(np.prod(shape))
             self.columns[name] = slice(start, start + size)
             start += size
+        self._width = start
 
     def _find_sensors(self, model: mujoco.MjModel, robot: RobotSpec) -> None:
         # The sensor gives the force that the foot exerts on the ground, world frame: z is minus the load.
@@ -69,33 +67,39 @@ class Measurement:
 
     def __call__(self, qpos: np.ndarray, qvel: np.ndarray, force: np.ndarray, sensors: np.ndarray) -> Tensor:
         """(width, K) float32 from qpos (K, nq), qvel (K, nv), actuator force (K, nu) and sensor data (K, ns)."""
-        sim = self._sim
-        q, v, torque = _columns(qpos), _columns(qvel), _columns(force)
-        position, velocity = q[self._joint_qpos], v[self._joint_dofs]
-        driven = velocity if self._all_driven else velocity[self._driven]
-        motors = [torque, torque * driven]
+        sim, robot = self._sim, self._sim.robot
+        q, v = _columns(qpos), _columns(qvel)
+        packed = np.empty((self._width, len(qpos)), dtype=np.float32)
+        part = {name: packed[columns] for name, columns in self.columns.items()}
+        position, velocity, torque = part["joint_position"], part["joint_velocity"], part["joint_torque"]
+        position[:], velocity[:], torque[:] = q[sim.joint_qpos], v[sim.joint_dofs], _columns(force)
+        driven = velocity if robot.num_actions == robot.num_joints else velocity[robot.driven_index]
+        np.multiply(torque, driven, out=part["joint_power"])
         if not sim.floating:  # a base that stands still and upright
-            level = torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, -1.0])[:, None].expand(6, q.shape[1])
-            return torch.cat([position, velocity, level, *motors])
-        rows = rotation_rows(q[3:7])
-        linear_w, angular = list(v[0:3]), list(v[3:6])
-        height = q[2] - self._ground.height(q[0], q[1])
-        gravity = torch.stack(rows[2]).neg_()
-        parts = [position, velocity, v[3:6], gravity, *motors, q[:7], v[:3]]
-        parts.append(torch.stack([*to_base(rows, linear_w), height]))
+            part["base_angular_velocity_b"][:] = 0.0
+            part["gravity_b"][:] = np.array([0.0, 0.0, -1.0])[:, None]
+            return torch.from_numpy(packed)
+        rotation = rotation_matrices(q[3:7])
+        np.negative(rotation[2], out=part["gravity_b"])
+        part["base_position_w"][:], part["base_quaternion_w"][:] = q[0:3], q[3:7]
+        part["base_linear_velocity_w"][:], part["base_angular_velocity_b"][:] = v[0:3], v[3:6]
+        part["base_linear_velocity_b"][:] = to_base(rotation, v[0:3])
+        np.subtract(q[2], self._ground.height(q[0], q[1]), out=part["base_height"][0])
         if self._legs is not None:
-            foot_p, foot_v = self._legs(position, velocity)
-            spin = cross(angular, foot_p)
-            moving = to_world(rows, [a + b for a, b in zip(foot_v, spin, strict=True)])
-            x, y, z = to_world(rows, foot_p)
-            sole = z + (q[2] - self._foot_radius)
+            feet = self._legs(position, velocity)  # component, position and velocity, foot, simulation
+            offset, moving = feet[:, 0], feet[:, 1]
+            part["foot_position_b"].reshape(offset.shape)[:] = offset
+            add_cross(moving, v[3:6], offset)
+            world = to_world(rotation, feet.reshape(3, -1, len(qpos))).reshape(feet.shape)
+            np.add(world[:, 1], v[0:3, None], out=part["foot_velocity_w"].reshape(moving.shape))
+            x, y, z = world[:, 0]
+            sole = np.add(z, q[2] - self._foot_radius, out=part["foot_height"])
             if self._ground.rough is not None:
-                sole = sole - self._ground.height(x + q[0], y + q[1])
-            feet_v = (moving[i] + linear_w[i] for i in range(3))
-            ground = _columns(sensors[:, self._force_at])
-            shear = torch.hypot(ground[1::3], ground[2::3])
-            parts += [*foot_p, *feet_v, sole, -ground[0::3], shear]
-        return torch.cat(parts)
+                sole -= self._ground.height(x + q[0], y + q[1])
+            forces = _columns(sensors[:, self._force_at])
+            np.negative(forces[0::3], out=part["foot_contact_force"])
+            np.hypot(forces[1::3], forces[2::3], out=part["foot_shear_force"])
+        return torch.from_numpy(packed)
 
     def fastest(self, packed: Tensor) -> np.ndarray:
         """(N,) greatest of each simulation's joint, angular and linear velocities [rad/s, m/s]."""
@@ -126,7 +130,7 @@ class Measurement:
                 setattr(state, name, block.T if shape else block[0])
 
 
-def _columns(array: np.ndarray) -> Tensor:
+def _columns(array: np.ndarray) -> np.ndarray:
     """(columns, K) float32: arithmetic on whole quantities then runs over contiguous memory."""
     # Rows lie far apart in the simulations' states: they are read in order first, and turned when small and close.
-    return torch.from_numpy(array.astype(np.float32, order="C")).T.contiguous()
+    return np.ascontiguousarray(array.astype(np.float32, order="C").T)

@@ -1,6 +1,5 @@
 """Pictures of a batch's simulations, without a screen, and videos of them."""
 
-import copy
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from configs.errors import UserError, unknown
 from envs import gl
 from envs.environment import Environment, Step
 from envs.overlay import MEASURED, RED, SLATE, WANTED, Color, Overlay, walks
+from envs.scene import build_model
 
 Act = Callable[[Tensor], Tensor]
 """Observations (N, size) to actions (N, A)."""
@@ -51,6 +51,12 @@ class Follow:
         return self.position
 
 
+def visual_model(environment: Environment) -> mujoco.MjModel:
+    """A model of the environment's robot and ground with all that is to be seen; its qpos are the simulations'."""
+    rough = environment.ground.rough
+    return build_model(environment.robot, terrain="rough" if rough else "flat", rough=rough)
+
+
 class Renderer:
     """Draws simulations of an environment, each on its own physics, with what happens written on it."""
 
@@ -72,7 +78,7 @@ class Renderer:
             if not SIZES[0] <= size <= SIZES[1]:
                 raise UserError(f"{name} {size} is out of range; valid: {SIZES[0]} to {SIZES[1]} pixels")
         self.environment, self.width, self.height = environment, width, height
-        self._model = copy.copy(environment.sim.model)
+        self._model = visual_model(environment)
         self._data = mujoco.MjData(self._model)
         cameras = [self._model.camera(c).name for c in range(self._model.ncam)]
         if camera not in cameras:
@@ -163,12 +169,8 @@ class Renderer:
         self._model.vis.global_.fovy = float(camera.fovy[0])
 
     def _load(self, i: int) -> None:
-        """Simulation i's state and model fields into the private model and data, as far as they are seen."""
-        sim = self.environment.sim
-        for field, values in sim.expanded.items():
-            if hasattr(self._model, field):
-                getattr(self._model, field)[:] = values[i]
-        mujoco.mj_setState(self._model, self._data, sim.rows[i], mujoco.mjtState.mjSTATE_INTEGRATION)
+        """Simulation i's pose into the private data."""
+        self._data.qpos[:] = self.environment.sim.qpos[i]
         # All that a picture needs of mj_forward; the rest could warn about a state that has diverged.
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_comPos(self._model, self._data)

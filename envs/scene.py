@@ -46,13 +46,15 @@ def build_model(
     solver: SolverSettings | None = None,
     rough: RoughGround | None = None,
     stiction: float = 1.0,
+    visual: bool = True,
 ) -> mujoco.MjModel:
     """The compiled model of one robot on its ground.
 
     collision: "feet" lets only the feet touch the ground, "ground" every collision geom, "full" adds
     contact between the robot's own parts. terrain applies to robots with feet; others hang in their own
     frame and get a floor to look at only. stiction above 1 replaces the joints' dry friction by a LuGre model
-    whose static friction is that many times the sliding one.
+    whose static friction is that many times the sliding one. visual False leaves out every geom that neither
+    touches anything nor gives its body its mass: batches of thousands would carry and move them at every step.
     """
     spec = mujoco.MjSpec.from_file(str(robot.mjcf))
     _set_solver(spec, solver or SolverSettings())
@@ -60,6 +62,11 @@ def build_model(
     _add_ground(spec, robot, terrain, rough or RoughGround())
     _add_motors(spec, robot, (solver or SolverSettings()).physics_dt_s, stiction)
     _add_contact_sensors(spec, robot, collision)
+    if not visual:
+        for geom in list(spec.geoms):
+            weighs = geom.parent.name != "world" and not geom.parent.explicitinertial
+            if not (geom.contype or geom.conaffinity or weighs):
+                spec.delete(geom)
     model = spec.compile()
     _widen_base_bounds(model, robot)
     return model

@@ -30,7 +30,7 @@ class Sensing:
             low += [noise[0]] * size
             span += [noise[1] - noise[0]] * size
             start += size
-        self._low, self._span = torch.tensor(low), torch.tensor(span)
+        self._low, self._span = np.array(low, np.float32), np.array(span, np.float32)
         self._noise = draws.StepNoise(seed, num_sims, start) if any(span) or any(low) else None
         columns = {r: torch.arange(part.start, part.stop) for r, part in self._parts.items()}
         columns["joint_position"] = columns["joint_position"][torch.from_numpy(robot.driven_index)]  # have motors
@@ -50,8 +50,11 @@ class Sensing:
         error = self.error if ids is None else self.error[ids]
         if self._noise is None:
             return error + exact
-        noise = torch.from_numpy(self._noise(episode, step, ids))
-        return torch.addcmul(self._low, noise, self._span).add_(error).add_(exact)
+        noise = self._noise(episode, step, ids) * self._span
+        noise += self._low
+        noise += error.numpy()
+        noise += exact.numpy()
+        return torch.from_numpy(noise)
 
     def readings(self, sensors: Tensor, command: Tensor) -> dict[str, Tensor]:
         """The named readings in a row of sensors (K, sensors)."""

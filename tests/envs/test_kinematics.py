@@ -30,12 +30,8 @@ def random_quaternions(n: int, seed: int = 0) -> np.ndarray:
     return q / np.linalg.norm(q, axis=1, keepdims=True)
 
 
-def vector(array: np.ndarray) -> kinematics.Vector:
-    return list(torch.tensor(array, dtype=torch.float32).T)
-
-
-def matrix(v: kinematics.Vector) -> np.ndarray:
-    return torch.stack(v, 1).numpy()
+def columns(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array.T, dtype=np.float32)
 
 
 # Rotations
@@ -44,27 +40,29 @@ def matrix(v: kinematics.Vector) -> np.ndarray:
 def test_rotation_matches_mujoco() -> None:
     q = random_quaternions(50)
     v = np.random.default_rng(1).standard_normal((50, 3))
-    rows = kinematics.rotation_rows(torch.tensor(q.T, dtype=torch.float32))
+    rotation = kinematics.rotation_matrices(columns(q))
     expected, backward = np.empty((50, 3)), np.empty((50, 3))
     for i in range(50):
         mujoco.mju_rotVecQuat(expected[i], v[i], q[i])
         mujoco.mju_rotVecQuat(backward[i], v[i], q[i] * [1, -1, -1, -1])
-    assert matrix(kinematics.to_world(rows, vector(v))) == pytest.approx(expected, abs=2e-6)
-    assert matrix(kinematics.to_base(rows, vector(v))) == pytest.approx(backward, abs=2e-6)
+    assert kinematics.to_world(rotation, columns(v)[:, None])[:, 0].T == pytest.approx(expected, abs=2e-6)
+    assert kinematics.to_base(rotation, columns(v)).T == pytest.approx(backward, abs=2e-6)
 
 
 def test_rotation_by_hand() -> None:
     """A quarter turn to the left takes forward to left; seen from the base, the world's x is then to the right."""
     half = math.sqrt(0.5)
-    rows = kinematics.rotation_rows(torch.tensor([[half], [0.0], [0.0], [half]]))
-    forward = vector(np.array([[1.0, 0.0, 0.0]]))
-    assert matrix(kinematics.to_world(rows, forward))[0] == pytest.approx([0.0, 1.0, 0.0], abs=1e-6)
-    assert matrix(kinematics.to_base(rows, forward))[0] == pytest.approx([0.0, -1.0, 0.0], abs=1e-6)
+    rotation = kinematics.rotation_matrices(np.array([[half], [0.0], [0.0], [half]]))
+    forward = columns(np.array([[1.0, 0.0, 0.0]]))
+    assert kinematics.to_world(rotation, forward[:, None])[:, 0, 0] == pytest.approx([0.0, 1.0, 0.0], abs=1e-6)
+    assert kinematics.to_base(rotation, forward)[:, 0] == pytest.approx([0.0, -1.0, 0.0], abs=1e-6)
 
 
-def test_cross_product() -> None:
-    a, b = np.random.default_rng(2).standard_normal((2, 20, 3))
-    assert matrix(kinematics.cross(vector(a), vector(b))) == pytest.approx(np.cross(a, b), abs=2e-6)
+def test_cross_product_is_added() -> None:
+    a, b, start = np.random.default_rng(2).standard_normal((3, 20, 3))
+    total = columns(start)[:, None].copy()
+    kinematics.add_cross(total, columns(a), columns(b)[:, None])
+    assert total[:, 0].T == pytest.approx(start + np.cross(a, b), abs=2e-6)
 
 
 # Legs and base at random states
@@ -172,7 +170,7 @@ def test_heightfield_is_the_one_that_mujoco_has() -> None:
         above = np.array([x, y, 1.0])
         hit = 1.0 - mujoco.mj_rayHfield(model, data, model.geom(GROUND).id, above, np.array([0.0, 0.0, -1.0]))
         assert hit == pytest.approx(heights[row, column], abs=5e-4)
-        assert float(ground.height(torch.tensor(x), torch.tensor(y))) == pytest.approx(hit, abs=1e-4)
+        assert float(ground.height(np.array(x), np.array(y))) == pytest.approx(hit, abs=1e-4)
 
 
 def test_legs_that_do_not_fit_are_refused() -> None:
