@@ -104,7 +104,7 @@ def check_packages() -> list[Check]:
     except metadata.PackageNotFoundError:
         return [Check("packages", "fail", "gantry-lab is not installed", SETUP)]
     checks = []
-    for extra in ("train", "robot", "launchers", "dev"):
+    for extra in ("train", "robot", "launchers", "llm", "dev"):
         wanted = {name: version for name, version, group in pins if group in (extra, "")}
         missing, other = compare(wanted)
         name, needed = f"packages [{extra}]", extra == "train"

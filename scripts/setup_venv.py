@@ -27,7 +27,7 @@ import setup_python
 from setup_python import SetupError, say
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = ("train", "robot", "launchers", "dev")
+EXTRAS = ("train", "robot", "launchers", "llm", "dev")
 INPUTS = (
     "pyproject.toml",
     "constraints.txt",

@@ -216,6 +216,7 @@ def test_packages_that_are_missing_or_differ_are_told_apart(monkeypatch):
         "robot": "mcap==1.6.0",
         "dev": "pytest==9.2.0",
         "launchers": "ray==2.60.0",
+        "llm": "genai-prices==0.2.3",
     }
     monkeypatch.setattr(doctor.metadata, "version", version)
     monkeypatch.setattr(
@@ -229,6 +230,7 @@ def test_packages_that_are_missing_or_differ_are_told_apart(monkeypatch):
         "packages [train]": "ok",
         "packages [robot]": "warn",
         "packages [launchers]": "ok",
+        "packages [llm]": "warn",
         "packages [dev]": "ok",
     }
     del installed["torch"], installed["ray"]

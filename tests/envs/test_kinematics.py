@@ -45,8 +45,8 @@ def test_rotation_matches_mujoco() -> None:
     for i in range(50):
         mujoco.mju_rotVecQuat(expected[i], v[i], q[i])
         mujoco.mju_rotVecQuat(backward[i], v[i], q[i] * [1, -1, -1, -1])
-    assert kinematics.to_world(rotation, columns(v)[:, None])[:, 0].T == pytest.approx(expected, abs=2e-6)
-    assert kinematics.to_base(rotation, columns(v)).T == pytest.approx(backward, abs=2e-6)
+    assert pytest.approx(expected, abs=2e-6) == kinematics.to_world(rotation, columns(v)[:, None])[:, 0].T
+    assert pytest.approx(backward, abs=2e-6) == kinematics.to_base(rotation, columns(v)).T
 
 
 def test_rotation_by_hand() -> None:
@@ -62,7 +62,7 @@ def test_cross_product_is_added() -> None:
     a, b, start = np.random.default_rng(2).standard_normal((3, 20, 3))
     total = columns(start)[:, None].copy()
     kinematics.add_cross(total, columns(a), columns(b)[:, None])
-    assert total[:, 0].T == pytest.approx(start + np.cross(a, b), abs=2e-6)
+    assert pytest.approx(start + np.cross(a, b), abs=2e-6) == total[:, 0].T
 
 
 # Legs and base at random states
