@@ -61,6 +61,8 @@ class Environment:
         reward: Reward,
         seed: int = 0,
         randomization: Ranges | None = None,
+        shifts: Ranges | None = None,
+        at_once: int = 0,
         terrain: Terrain = "flat",
         collision: Collision = "feet",
         solver: SolverSettings | None = None,
@@ -68,7 +70,10 @@ class Environment:
         num_threads: int = 0,
         termination_penalty: float = 0.0,
     ) -> None:
-        """randomization: None means the task's own ranges, {} none. Raises UserError for ranges that make no sense."""
+        """randomization: None means the task's own ranges, {} none; shifts: see `Randomizer`.
+
+        Raises UserError for ranges that make no sense.
+        """
         if num_envs < 1:
             raise UserError(f"num_envs is {num_envs}; at least 1 simulation is needed")
         self.task, self.num_envs, self.seed = task, num_envs, seed
@@ -84,7 +89,7 @@ class Environment:
                             stiction=stiction, visual=False)  # fmt: skip
         self.sim = Simulation(model, self.robot, num_envs, num_threads)
         ranges = task.randomization if randomization is None else randomization
-        self.randomizer = Randomizer(self.sim, ranges, seed)
+        self.randomizer = Randomizer(self.sim, ranges, seed, shifts or {}, at_once)
         self.observation = Observation(self.robot, task.observation, task.history)
         self._measure = Measurement(self.sim, ground)
         starts = Starts(task, self.sim, ground, self._measure, seed)

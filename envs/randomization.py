@@ -293,8 +293,14 @@ def validate(ranges: Mapping[str, object]) -> dict[str, tuple[float, float]]:
 class Randomizer:
     """Draws and applies a set of ranges to the simulations that are being reset."""
 
-    def __init__(self, sim: "Simulation", ranges: Ranges, seed: int) -> None:
-        self.ranges = validate(ranges)
+    def __init__(
+        self, sim: "Simulation", ranges: Ranges, seed: int, shifts: Ranges | None = None, at_once: int = 0
+    ) -> None:
+        """shifts: ranges that replace those of `at_once` terms in each episode, drawn among them."""
+        shifts = validate(shifts or {})
+        # A term that is only ever shifted is neutral otherwise.
+        self.ranges = {name: (TERMS[name].neutral,) * 2 for name in shifts} | validate(ranges)
+        self._at_once, self._shift_key = at_once, draws.stream(seed, "shifts")
         self.fields = Fields(sim)
         self._sim = sim
         self._row_key = draws.stream(seed, "randomization")
@@ -314,6 +320,8 @@ class Randomizer:
                 self.fields.values[name] = np.full((sim.num_sims, size), term.neutral, dtype=np.float32)
         self._elements = np.concatenate(elements) if elements else np.zeros(0, dtype=np.uint64)
         self._low, self._span = np.array(low), np.array(span)
+        parts = {name: part for name, _, part in self._at_reset}
+        self._shifts = [(parts[name], span[0], span[1] - span[0]) for name, span in shifts.items()]
         self.needs_constants = any(term.derived_constants for _, term in at_reset)
 
         scalars = {name: part.start for name, _, part in self._at_reset if name in SCALARS}
@@ -356,4 +364,17 @@ class Randomizer:
 
     def _drawn(self, ids: np.ndarray, episode: np.ndarray) -> np.ndarray:
         """(K, elements of all reset terms)"""
-        return self._low + self._span * draws.uniform_elements(self._row_key, self._elements, ids, episode)
+        u = draws.uniform_elements(self._row_key, self._elements, ids, episode)
+        drawn: np.ndarray = self._low + self._span * u
+        if self._shifts:
+            chosen = shifted(self._shift_key, len(self._shifts), self._at_once, ids, episode)
+            for (part, low, span), rows in zip(self._shifts, chosen.T, strict=True):
+                drawn[rows, part] = low + span * u[rows, part]
+        return drawn
+
+
+def shifted(key: np.uint64, terms: int, at_once: int, ids: np.ndarray, episode: np.ndarray) -> np.ndarray:
+    """(K, terms) bool: which terms are shifted in these episodes, at_once of them in each."""
+    order = draws.uniform(key, ids, episode, size=terms).argsort(1).argsort(1)
+    chosen: np.ndarray = order < at_once
+    return chosen
