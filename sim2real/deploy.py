@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
+import importlib.util
 import json
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +25,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from configs.errors import UserError
+from configs.errors import UserError, unknown
 from sim2real.bundle import Bundle
 from sim2real.commands import CommandSource, Gamepad, Keyboard, RemoteSource, Script, State, load_script
 from sim2real.links.link import Link, LinkError
@@ -30,7 +34,9 @@ from sim2real.runtime import MonotonicClock, Runtime, Summary
 
 ROBOTS = {"unitree": ("go2",)}
 """Robots that each link can drive; the simulation takes whatever the bundle says."""
+LINKS = ("simulation", "unitree")
 LOOPBACK = ("lo", "lo0")
+_MEMBERS = ("health", "joint_names", "open", "read", "send", "foreign_publishers", "doubts", "clear", "close")
 STATUS_HZ = 4
 _COLORS = {State.RUNNING: "green", State.DAMPING: "red", State.LIMP: "yellow"}
 
@@ -43,7 +49,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         epilog=f"Keys: {Keyboard.HELP}",
     )
     parser.add_argument("bundle", type=Path, help="bundle folder, or a run folder that holds one")
-    parser.add_argument("--link", choices=("simulation", "unitree"), default="simulation")
+    parser.add_argument(
+        "--link",
+        default="simulation",
+        metavar="LINK",
+        help="simulation (default), unitree, or your own: FILE.py:CLASS, MODULE:CLASS (docs/add-a-link.md)",
+    )
+    parser.add_argument("--address", default="", help="given to a link of your own")
     group = parser.add_argument_group("who commands (default: the keyboard)")
     group.add_argument("--script", metavar="tour|FILE", help="the built-in tour, or a YAML or JSON list of steps")
     group.add_argument("--gamepad", nargs="?", const="/dev/input/js0", metavar="DEVICE")
@@ -104,22 +116,38 @@ def main(arguments: list[str] | None = None) -> int:
     except LinkError as error:
         raise UserError(str(error)) from error
     show(summary, console)
+    write_report(summary, console)
     if options.json:
         print(json.dumps({key: _loads(value) for key, value in texts(summary).items()}), flush=True)
     return 0 if (script.ok if script is not None else not summary.reasons) else 1
 
 
+def write_report(summary: Summary, console: Console) -> None:
+    """The log as a page, where the packages for that are installed: a robot does without."""
+    if summary.log is None or find_spec("plotly") is None or find_spec("jinja2") is None:
+        return
+    try:
+        path = import_module("watch.deployment_report").write_log_report(summary.log)
+        console.print(f"report: {path}", soft_wrap=True)
+    except UserError as error:
+        console.print(str(error), style="yellow")
+
+
 def default_log(bundle: Bundle, link: str) -> Path:
     """RUN/deploy/TIME-LINK.mcap for RUN/bundle."""
+    link = link.rpartition(":")[2]
     return bundle.path.resolve().parent / "deploy" / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{link}.mcap"
 
 
 def confirm(options: argparse.Namespace, console: Console) -> None:
     """Ask before anything moves on a network that may hold a real robot.  Raises UserError for a no."""
-    if options.link == "simulation" or options.interface in LOOPBACK or options.yes:
+    if options.link == "simulation" or options.yes:
         return
+    if options.link == "unitree" and options.interface in LOOPBACK:
+        return
+    where = f"interface {options.interface!r}" if options.link == "unitree" else f"link {options.link!r}"
     console.print(
-        f"A robot on interface {options.interface!r} is about to move. When its motors are taken over it goes "
+        f"A robot on {where} is about to move. When its motors are taken over it goes "
         "limp.\nIt must hang from the gantry or lie on free ground, with a person at the emergency stop "
         "(L2+B on the remote).",
         style="bold yellow",
@@ -131,7 +159,11 @@ def confirm(options: argparse.Namespace, console: Console) -> None:
 
 
 def make_link(options: argparse.Namespace, bundle: Bundle, log: Path) -> Link:
-    """The link that the options name.  Raises UserError if what it needs is not installed."""
+    """The link that the options name.  Raises UserError for an unknown one, or if what it needs is not installed."""
+    if ":" in options.link:
+        return own_link(options.link, bundle, options.address)
+    if options.link not in LINKS:
+        raise unknown("link", options.link, LINKS)
     if options.link == "simulation":
         try:
             from sim2real.links.simulation import SimulationLink
@@ -155,6 +187,34 @@ def make_link(options: argparse.Namespace, bundle: Bundle, log: Path) -> Link:
         use_guard=not options.no_guard,
         guard_log=log.with_suffix(".guard.log"),
     )
+
+
+def own_link(choice: str, bundle: Bundle, address: str) -> Link:
+    """An instance of FILE.py:CLASS or MODULE:CLASS, made from the contract and `address`.
+
+    Raises UserError if there is no such class or it lacks members of `Link`.
+    """
+    place, _, name = choice.rpartition(":")
+    path = Path(place)
+    try:
+        if path.suffix == ".py":
+            spec = importlib.util.spec_from_file_location(path.stem, path)
+            assert spec is not None and spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[path.stem] = module  # dataclasses look their module up
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(place)
+    except (ImportError, OSError) as error:
+        raise UserError(f"--link {choice}: {error}; write FILE.py:CLASS or MODULE:CLASS") from error
+    if not hasattr(module, name):
+        raise UserError(f"--link {choice}: {place} has no {name!r}")
+    link = getattr(module, name)(bundle.contract, address)
+    missing = [member for member in _MEMBERS if not hasattr(link, member)]
+    if missing:
+        raise UserError(f"--link {choice}: {name} lacks {', '.join(missing)}; see docs/add-a-link.md")
+    made: Link = link
+    return made
 
 
 def make_sources(options: argparse.Namespace, bundle: Bundle, script: Script | None) -> list[CommandSource]:

@@ -9,6 +9,10 @@ own rate, checks every command against the limits once more, and publishes dampi
 - another writer appears on the command topic (`publisher`);
 - something fails inside the guard (`internal`).
 
+The silence that is forgiven is by default the contract's `stale_s` (0.1 s), the pause after which the
+supervisor damps, too.  A shorter one would make the last resort the first to act, on every machine that is
+busy for three ticks; in 0.1 s a robot that holds its last joint targets does not fall.
+
 Only a clear that names a person releases it; it then keeps damping until the next good command.  It
 outlives the runtime and goes on damping until somebody ends it: SIGTERM makes it damp for another half
 second and leave. Nothing guards against the guard's own end by kill -9 or a power failure but the runtime,
@@ -51,12 +55,16 @@ FAREWELL_S = 0.5
 class Guard:
     """The guard's decisions, without sockets, DDS or a clock of its own."""
 
-    def __init__(self, limits: SafetyLimits, publish: Callable[[Command], None], silence_s: float = 0.06) -> None:
-        """`publish` sends a command to the robot; it is called for each new command and by every `tick`."""
+    def __init__(
+        self, limits: SafetyLimits, publish: Callable[[Command], None], silence_s: float | None = None
+    ) -> None:
+        """`publish` sends a command to the robot; it is called for each new command and by every `tick`.
+
+        `silence_s` None is `limits.stale_s`."""
         self.limits = limits
         self.status = GuardStatus(pid=os.getpid())
         self._publish = publish
-        self._silence_s = silence_s
+        self._silence_s = limits.stale_s if silence_s is None else silence_s
         self._heard_s = 0.0
         self._sequence = 0
         self._sequence_sent = 0
@@ -218,7 +226,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--limits", required=True, type=Path, help="SafetyLimits as JSON")
     parser.add_argument("--interface", help="network interface; without it, CYCLONEDDS_URI holds")
     parser.add_argument("--domain", type=int, default=0, help="DDS domain (Go2: 0)")
-    parser.add_argument("--silence-s", type=float, default=0.06, help="damp after this time without a command")
+    parser.add_argument("--silence-s", type=float, help="damp after this time without a command (default: stale_s)")
     parser.add_argument("--rate-hz", type=float, default=500.0, help="how often to repeat commands (Go2: 500)")
     return parser.parse_args(arguments)
 

@@ -30,6 +30,8 @@ from sim2real.links.link import Command
 _HEADER = struct.Struct("<4sBxHIdI")
 _MAGIC = b"GNT1"
 _SEND_TIMEOUT_S = 0.01
+CLEAR_TIMEOUT_S = 0.05
+"""A clear is asked for from the control loop, which must not pause for long enough to be doubted."""
 
 
 class GuardLost(ConnectionError):
@@ -173,14 +175,18 @@ class GuardClient:
         """Seconds since the guard was last heard; call after `status`."""
         return time.monotonic() - self._heard_s
 
-    def clear(self, by: str, timeout_s: float = 1.0) -> None:
-        """Ask the guard to leave its damping.  Raises PermissionError with its reason for a refusal."""
+    def clear(self, by: str, timeout_s: float = CLEAR_TIMEOUT_S) -> None:
+        """Ask the guard to leave its damping.
+
+        Raises PermissionError with its reason for a refusal, TimeoutError if it has not answered in
+        `timeout_s`: it may still do what was asked.
+        """
         self._send(Kind.CLEAR, by.encode())
         request = self._sequence
         deadline_s = time.monotonic() + timeout_s
         while (status := self.status()).answers < request:
             if time.monotonic() > deadline_s:
-                raise GuardLost(f"the guard did not answer a clear within {timeout_s} s")
+                raise TimeoutError(f"it has not answered within {timeout_s} s; ask again")
             time.sleep(0.002)
         if status.refusal:
             raise PermissionError(status.refusal)
@@ -239,21 +245,23 @@ def start_guard(
     *,
     interface: str | None,
     domain: int,
-    silence_s: float = 0.06,
+    silence_s: float | None = None,
     log_path: Path | None = None,
     timeout_s: float = 15.0,
 ) -> GuardProcess:
     """Start `python -m sim2real.guard` in a session of its own and connect to it.
 
-    `interface` None uses the environment's CYCLONEDDS_URI.  Raises GuardLost with the guard's own words if
-    it does not come up within `timeout_s`.
+    `interface` None uses the environment's CYCLONEDDS_URI, `silence_s` None `limits.stale_s`.  Raises
+    GuardLost with the guard's own words if it does not come up within `timeout_s`.
     """
     folder = tempfile.TemporaryDirectory(prefix="gantry-guard-", ignore_cleanup_errors=True)
     socket_path = Path(folder.name) / "socket"
     limits_path = Path(folder.name) / "limits.json"
     limits_path.write_text(json.dumps(limits.to_dict()))
     log_path = log_path or Path(folder.name) / "guard.log"
-    options = {"--socket": socket_path, "--limits": limits_path, "--domain": domain, "--silence-s": silence_s}
+    options: dict[str, object] = {"--socket": socket_path, "--limits": limits_path, "--domain": domain}
+    if silence_s is not None:
+        options["--silence-s"] = silence_s
     if interface is not None:
         options["--interface"] = interface
     package_root = str(Path(__file__).resolve().parents[1])

@@ -13,11 +13,14 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sim2real.links.link import Command, FloatArray
 
 _ROUNDING = 1e-12
+_ARRAYS = ("lower", "upper", "velocity", "torque", "target_rate", "kp_max", "kd_max")
+"""Names of `_PER_JOINT` in `LimitArrays`."""
+_CHANGES = ("gain", "velocity_target", "feed_forward", "position", "rate", "torque")
+_QUANTITIES = ("joint_target", "joint_velocity_target", "kp", "kd", "joint_torque")
 WIRE_TOLERANCE = 1e-4
 """Relative and absolute slack of `command_violation`: a command loses digits as float32 on the wire."""
 
@@ -108,7 +111,9 @@ class SafetyLimits:
     @cached_property
     def arrays(self) -> LimitArrays:
         """The per-joint numbers as read-only arrays, made once."""
-        return LimitArrays(*(_frozen(getattr(self, name)) for name in _PER_JOINT))
+        given = {name: _frozen(getattr(self, field)) for name, field in zip(_ARRAYS, _PER_JOINT, strict=True)}
+        joints = len(self.joint_names)
+        return LimitArrays(**given, zero=_frozen((0.0,) * joints), one=_frozen((1.0,) * joints))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready content, the inverse of `from_dict`."""
@@ -139,12 +144,19 @@ class LimitArrays:
     target_rate: FloatArray
     kp_max: FloatArray
     kd_max: FloatArray
+    zero: FloatArray
+    one: FloatArray
 
 
 def _frozen(values: tuple[float, ...]) -> FloatArray:
     array = np.array(values, np.float64)
     array.setflags(write=False)
     return array
+
+
+def _clip(value: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+    """`np.clip` at a quarter of its price; NaN stays NaN."""
+    return np.minimum(np.maximum(value, low), high)
 
 
 def as_command(proposed: Any, joints: int) -> Command:
@@ -185,46 +197,54 @@ def limit_command(
     its gain.
     """
     a = limits.arrays
-    kp = np.clip(command.kp, 0.0, a.kp_max)
+    kp = _clip(command.kp, a.zero, a.kp_max)
     soft = kp == 0.0
-    kd = np.clip(command.kd, 0.0, np.where(soft, np.maximum(a.kd_max, limits.damping_kd), a.kd_max))
-    velocity_target = np.clip(command.joint_velocity_target, -a.velocity, a.velocity)
-    feed_forward = np.clip(command.joint_torque, -a.torque, a.torque)
-    in_range = np.clip(command.joint_target, a.lower, a.upper)
+    kd = _clip(command.kd, a.zero, np.where(soft, np.maximum(a.kd_max, limits.damping_kd), a.kd_max))
+    velocity_target = _clip(command.joint_velocity_target, -a.velocity, a.velocity)
+    feed_forward = _clip(command.joint_torque, -a.torque, a.torque)
+    in_range = _clip(command.joint_target, a.lower, a.upper)
 
     # What is reachable: the previous target lies within the range, so this interval is never empty.
-    start = np.clip(previous_target, a.lower, a.upper)
-    low = np.maximum(a.lower, start - a.target_rate * elapsed_s)
-    high = np.minimum(a.upper, start + a.target_rate * elapsed_s)
-    in_reach = np.clip(in_range, low, high)
+    start = _clip(previous_target, a.lower, a.upper)
+    reach = a.target_rate * elapsed_s
+    low = np.maximum(a.lower, start - reach)
+    high = np.minimum(a.upper, start + reach)
+    in_reach = _clip(in_range, low, high)
 
     viscous = kd * (velocity_target - joint_velocity) + feed_forward
     stiffness = np.where(soft, 1.0, kp)
     weakest = joint_position + (-a.torque - viscous) / stiffness
     strongest = joint_position + (a.torque - viscous) / stiffness
-    target = np.clip(np.clip(in_reach, weakest, strongest), low, high)
-    target = np.where(soft, np.clip(joint_position, a.lower, a.upper), target)
+    target = _clip(_clip(in_reach, weakest, strongest), low, high)
+    target = np.where(soft, _clip(joint_position, a.lower, a.upper), target)
 
     feedback = kp * (target - joint_position) + kd * (velocity_target - joint_velocity)
     torque = feedback + feed_forward
     pure_damping = soft & (velocity_target == 0.0) & (feed_forward == 0.0)
     excess = (np.abs(torque) > a.torque * (1.0 + _ROUNDING)) & ~pure_damping
-    # |feed_forward| <= limit, so feedback has the sign of the excess and the ratio lies in [0, 1).
-    allowed = np.copysign(a.torque, torque) - feed_forward
-    scale = np.where(excess, np.clip(allowed / np.where(excess, feedback, 1.0), 0.0, 1.0), 1.0)
+    scale = a.one
+    if excess.any():
+        # |feed_forward| <= limit, so feedback has the sign of the excess and the ratio lies in [0, 1).
+        allowed = np.copysign(a.torque, torque) - feed_forward
+        scale = np.where(excess, _clip(allowed / np.where(excess, feedback, 1.0), a.zero, a.one), 1.0)
 
     limited = Command(target, velocity_target, kp * scale, kd * scale, feed_forward)
-    changes = (
-        ("gain", (kp != command.kp) | (kd != command.kd)),
-        ("velocity_target", velocity_target != command.joint_velocity_target),
-        ("feed_forward", feed_forward != command.joint_torque),
-        ("position", ~soft & (in_range != command.joint_target)),
-        ("rate", ~soft & (in_reach != in_range)),
-        ("torque", (~soft & (target != in_reach)) | (scale < 1.0)),
+    changed = np.array(
+        [
+            (kp != command.kp) | (kd != command.kd),
+            velocity_target != command.joint_velocity_target,
+            feed_forward != command.joint_torque,
+            ~soft & (in_range != command.joint_target),
+            ~soft & (in_reach != in_range),
+            (~soft & (target != in_reach)) | (scale < 1.0),
+        ]
     )
+    if not changed.any():
+        return limited, ()
+    names = np.array(limits.joint_names)
     reasons = tuple(
-        f"{what}: limited for {', '.join(np.array(limits.joint_names)[where])}"
-        for what, where in changes
+        f"{what}: limited for {', '.join(names[where])}"
+        for what, where in zip(_CHANGES, changed, strict=True)
         if where.any()
     )
     return limited, reasons
@@ -239,31 +259,23 @@ def command_violation(
     before.
     """
     a = limits.arrays
-
-    def outside(value: FloatArray, low: FloatArray, high: FloatArray) -> NDArray[np.bool_]:
-        slack = WIRE_TOLERANCE * (1.0 + np.abs(high))
-        return ~((value >= low - slack) & (value <= high + slack))  # true for NaN, too
-
     soft = command.kp == 0.0
-    zero = np.zeros_like(a.lower)
+    names: tuple[str, ...] = _QUANTITIES
+    values = np.array(
+        [command.joint_target, command.joint_velocity_target, command.kp, command.kd, command.joint_torque]
+    )
+    low = np.array([a.lower, -a.velocity, a.zero, a.zero, -a.torque])
     kd_max = np.where(soft, np.maximum(a.kd_max, limits.damping_kd), a.kd_max)
-    checks = [
-        ("joint_target", command.joint_target, outside(command.joint_target, a.lower, a.upper)),
-        (
-            "joint_velocity_target",
-            command.joint_velocity_target,
-            outside(command.joint_velocity_target, -a.velocity, a.velocity),
-        ),
-        ("kp", command.kp, outside(command.kp, zero, a.kp_max)),
-        ("kd", command.kd, outside(command.kd, zero, kd_max)),
-        ("joint_torque", command.joint_torque, outside(command.joint_torque, -a.torque, a.torque)),
-    ]
+    high = np.array([a.upper, a.velocity, a.kp_max, kd_max, a.torque])
     if previous_target is not None:
-        step = command.joint_target - previous_target
-        reach = a.target_rate * limits.control_dt_s * max(1, periods)
-        checks.append(("step of joint_target", step, ~soft & outside(step, -reach, reach)))
-    for name, value, bad in checks:
-        if bad.any():
-            joint = int(np.argmax(bad))
-            return f"{name} of {limits.joint_names[joint]} is {value[joint]:.6g}, outside its limits"
-    return None
+        # A soft joint's target means nothing, so any step is within reach.
+        reach = np.where(soft, np.inf, a.target_rate * limits.control_dt_s * max(1, periods))
+        names = (*_QUANTITIES, "step of joint_target")
+        values = np.concatenate([values, [command.joint_target - previous_target]])
+        low, high = np.concatenate([low, [-reach]]), np.concatenate([high, [reach]])
+    slack = WIRE_TOLERANCE * (1.0 + np.abs(high))
+    inside = (values >= low - slack) & (values <= high + slack)  # false for NaN, too
+    if inside.all():
+        return None
+    at, joint = (int(index) for index in np.argwhere(~inside)[0])
+    return f"{names[at]} of {limits.joint_names[joint]} is {values[at, joint]:.6g}, outside its limits"

@@ -139,7 +139,7 @@ LINES: dict[str, tuple[str, str, Callable[..., dict[str, Any] | None]]] = {
     "drop": (f"SHARE {WAYS}", "lose messages", _share("drop")),
     "delay": (f"SECONDS {WAYS}", "delay messages", _delay),
     "reorder": (f"SHARE {WAYS}", "let messages be overtaken", _share("reorder")),
-    "corrupt": (f"SHARE {WAYS}", "flip a bit in messages", _share("corrupt")),
+    "corrupt": (f"SHARE {WAYS}", "flip bits in messages", _share("corrupt")),
     "freeze": ("", "send the same state again and again", _freeze),
     "mute": ("", "send no state", _mute),
     "jump": ("MILLISECONDS", "let the robot's tick jump", _jump),

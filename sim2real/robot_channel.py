@@ -18,7 +18,7 @@ class Faults:
     reorder: float = 0.0
     """Share of the messages that later ones overtake."""
     corrupt: float = 0.0
-    """Share of the messages in which one bit is flipped."""
+    """Share of the messages in which bits are flipped."""
 
 
 class Channel:
@@ -26,6 +26,7 @@ class Channel:
 
     OVERTAKEN_S = 0.005
     """How long a message that is to be overtaken is held back."""
+    _FLIPPED = 8  # a single one may hit a padding byte, which means nothing
     _HEADER = 4  # the encapsulation header is DDS's own, not the link's
 
     def __init__(self, delay_s: float, seed: int) -> None:
@@ -46,7 +47,8 @@ class Channel:
             due_s += self.OVERTAKEN_S
         if faults.corrupt and chance() < faults.corrupt:
             damaged = bytearray(data)
-            damaged[self._random.randrange(self._HEADER, len(data))] ^= 1 << self._random.randrange(8)
+            for at in self._random.sample(range(self._HEADER, len(data)), self._FLIPPED):
+                damaged[at] ^= 1 << self._random.randrange(8)
             data = bytes(damaged)
         self._count += 1
         heapq.heappush(self._due, (due_s, self._count, data))

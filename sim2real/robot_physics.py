@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from configs.errors import unknown
 from envs import draws, robots, tasks
 from envs.physics import digest, physics_set
-from envs.randomization import TERMS, Fields, validate
+from envs.randomization import TERMS, Fields, shifted, validate
 from envs.robots.spec import RobotSpec
 from envs.scene import SolverSettings, build_model
 from sim2real.links.unitree_commands import motor_indices
@@ -45,11 +45,14 @@ def draw_physics(set_name: str, seed: int) -> Values:
     set or a range outside its term's bounds.
     """
     task = tasks.get(TASK)
-    ranges = validate(physics_set(task, set_name).ranges)
+    chosen = physics_set(task, set_name)
+    ranges, shifts = validate(chosen.ranges), validate(chosen.shifts)
     robot = robots.get(task.robot)
     fields = Fields(cast(Any, _OneModel(build_model(robot, collision="full"), robot)))
     values: Values = {}
     zero = np.zeros(1, np.int64)
+    which = shifted(draws.stream(seed, "robot shifts"), len(shifts), chosen.at_once, zero, zero)[0]
+    ranges |= {name: span for (name, span), now in zip(shifts.items(), which, strict=True) if now}
     for name, (low, high) in ranges.items():
         term = TERMS[name]
         if term.when == "reset":

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,7 +36,7 @@ from sim2real.commands import (
     close_all,
 )
 from sim2real.limits import SafetyLimits
-from sim2real.links.link import Command, FloatArray, Link, LinkError, Reading
+from sim2real.links.link import Command, FloatArray, Link, LinkError, LinkHealth, Reading
 from sim2real.log import LogWriter, Message, flat, texts
 from sim2real.safety import ClearRefused, Decision, Supervisor
 
@@ -49,6 +50,8 @@ STAND_ERROR_RAD = 0.6
 """Largest deviation of a joint from the standing pose at the end of standing up."""
 FIRST_READING_S = 2.0
 """So long the robot may take to say something after the link is open."""
+LINK_CHECK_S = 1.0
+"""How often the link's counters are looked at, so that a bad network is named in the log."""
 _ROUNDING_S = 1e-9
 SWITCH_INTERVAL_S = 0.0005
 """How long another Python thread may keep the loop waiting (CPython's default is 5 ms)."""
@@ -190,6 +193,8 @@ class Runtime:
         self._reasons: list[str] = []
         self._log: LogWriter | None = None
         self._link_errors: set[str] = set()
+        self._link_before = LinkHealth()
+        self._link_check_s = -math.inf
 
     def stop(self, source: str) -> None:
         """Emergency stop, from any thread: damping from the next tick on, latched."""
@@ -234,6 +239,7 @@ class Runtime:
                     self.timing.skipped += lost
                     due += lost
                     self._event(f"{behind:.3f} s behind: {lost} ticks fell out")
+            self._watch_link(ended_s)
         finally:
             gc.enable()
             gc.unfreeze()
@@ -281,6 +287,8 @@ class Runtime:
         if self.state is State.RUNNING:
             self.timing.policy_s.append(policy_s)
         self._follow(decision, now_s)
+        if now_s >= self._link_check_s:
+            self._watch_link(now_s)
         if self._log is not None:
             self._write(tick, deadline_s, woke_s, sent_s, policy_s, reading, decision, truth)
         return sent_s
@@ -436,6 +444,21 @@ class Runtime:
             if text not in self._link_errors:  # once, not at every tick
                 self._link_errors.add(text)
                 self._event(text)
+
+    def _watch_link(self, now_s: float) -> None:
+        """Say in the log what went wrong on the way from the robot since the last look."""
+        before, now = self._link_before, self.link.health
+        received, lost = now.received - before.received, now.lost - before.lost
+        damaged, unordered = now.damaged - before.damaged, now.out_of_order - before.out_of_order
+        faults = (
+            (lost > 0, f"{lost} of {received + lost} messages were lost"),
+            (damaged > 0, f"{damaged} of {received} messages were damaged and dropped"),
+            (unordered > 0, f"{unordered} of {received} messages came out of order and were dropped"),
+            (now.late_s > self.contract.control_dt_s, f"messages come {now.late_s * 1e3:.0f} ms late"),
+        )
+        if self._link_check_s > -math.inf and (found := [text for wrong, text in faults if wrong]):
+            self._event("link: " + "; ".join(found))
+        self._link_before, self._link_check_s = replace(now), now_s + LINK_CHECK_S
 
     def _full(self, driven: FloatArray) -> FloatArray:
         """(J,) with 0 for joints without a motor."""

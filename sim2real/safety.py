@@ -158,7 +158,7 @@ class Supervisor:
             command = as_command(proposed, self._joints)
         except ValueError as error:
             return self._damp([*doubts, f"policy: {error}"])
-        if not all(np.isfinite(part).all() for part in vars(command).values()):
+        if not np.isfinite(np.concatenate([*vars(command).values()])).all():
             doubts.append("policy: the proposed command is not finite")
         if doubts or self._latched:
             return self._damp(doubts)

@@ -111,7 +111,7 @@ class Command:
 
 @dataclass
 class LinkHealth:
-    """Counters of what a link dropped since it was opened, for the log."""
+    """Counters of what a link dropped or missed since it was opened, for the log."""
 
     received: int = 0
     """Messages that arrived."""
@@ -119,6 +119,10 @@ class LinkHealth:
     """Messages dropped for a wrong checksum, length or encoding."""
     out_of_order: int = 0
     """Messages dropped because a newer one had arrived before."""
+    lost: int = 0
+    """Messages that never arrived, as far as the link can tell."""
+    late_s: float = 0.0
+    """How much later than the quickest one the newest message came [s], as far as the link can tell."""
     sent: int = 0
     """Commands sent."""
     notes: list[str] = field(default_factory=list)

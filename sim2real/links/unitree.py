@@ -31,11 +31,10 @@ from sim2real.links.unitree_dds import (
     make_participant,
 )
 from sim2real.links.unitree_motion_switcher import MotionSwitcher
+from sim2real.links.unitree_ticks import TickClock
 from sim2real.links.unitree_types import LowState_
-from sim2real.links.unitree_wire import LOW_STATE, Message, WireError, decode, decode_remote
+from sim2real.links.unitree_wire import LOW_STATE, Message, decode_all, decode_remote
 
-REORDERED_TICKS = 1000
-"""A counter that falls back by less is a late message and dropped; by more, a robot that restarted."""
 GUARD_SILENT_S = 0.5
 """A guard that was not heard for this long counts as gone; it speaks every 50 ms."""
 _QUEUE = 32
@@ -51,12 +50,13 @@ class UnitreeLink:
         interface: str | None = "lo",
         domain: int = 0,
         use_guard: bool = True,
-        guard_silence_s: float = 0.06,
+        guard_silence_s: float | None = None,
         guard_log: Path | None = None,
         connect_timeout_s: float = 10.0,
     ) -> None:
         """`limits` names the joints, in policy order, and is what the guard checks.  `interface` None uses
-        CYCLONEDDS_URI.  Raises LinkError if a joint is not one of the robot's."""
+        CYCLONEDDS_URI.  `guard_silence_s` None is `limits.stale_s`: see `sim2real.guard`.  Raises LinkError if
+        a joint is not one of the robot's."""
         self.health = LinkHealth()
         self._limits = limits
         self._motors = motor_indices(limits.joint_names)
@@ -70,7 +70,7 @@ class UnitreeLink:
         self._publisher: CommandPublisher | None = None  # only without a guard, or after its death
         self._guard: GuardProcess | None = None
         self._guard_lost = ""
-        self._tick: int | None = None
+        self._ticks = TickClock()
         self._target: FloatArray = np.zeros(len(self._motors))
 
     @property
@@ -113,12 +113,15 @@ class UnitreeLink:
         else:
             self._own_topic()
         self._wait_for_robots_ear()
+        self._newest(self._reader.take())
+        self._ticks.stamp(time.monotonic())
+        self._ticks.lost = self.health.lost = 0  # what passed while nobody read was not lost
 
     def read(self, timeout_s: float = 0.0) -> Reading | None:
         """The newest undamaged reading that was not returned before; None if none comes within `timeout_s`.
 
-        It is stamped with the time of this call: up to one period between two calls may lie between arrival
-        and stamp, and transport delay is not seen.
+        It is stamped with the time of this call; how late it came by the robot's own counter is in `health`
+        (`unitree_ticks`).  A counter that jumps forward gives one stamp in the future, which latches damping.
         """
         if self._reader is None:
             raise LinkError("the link is not open; call open() first")
@@ -127,7 +130,9 @@ class UnitreeLink:
             newest = self._newest(self._reader.take())
             now_s = time.monotonic()
             if newest is not None:
-                return self._reading(newest, now_s)
+                stamp_s = self._ticks.stamp(now_s)
+                self.health.late_s = self._ticks.late_s
+                return self._reading(newest, stamp_s)
             if now_s >= deadline_s:
                 return None
             self._reader.wait(deadline_s - now_s)
@@ -170,9 +175,10 @@ class UnitreeLink:
         return (f"the guard damps: {status.reason}",) if status.state == "damping" else ()
 
     def clear(self, by: str) -> None:
-        """Ask the guard to leave its latched damping.  Raises LinkError if it refuses or is gone.
+        """Ask the guard to leave its latched damping.  Raises LinkError if it refuses, is slow or gone.
 
-        Clear the link first; the supervisor can be cleared after its next check.
+        Clear the link first: a guard that damps is a doubt of the supervisor, which refuses while it stands.
+        Nothing moves in between, because the supervisor goes on sending damping.
         """
         if self._guard_lost:
             raise LinkError(f"{self._guard_lost}; it cannot be cleared, open the link anew")
@@ -182,7 +188,7 @@ class UnitreeLink:
             except GuardLost as error:
                 self._lose_guard(error)
                 raise LinkError(self._guard_lost) from error
-            except PermissionError as error:
+            except (PermissionError, TimeoutError) as error:
                 raise LinkError(f"the guard keeps damping: {error}") from error
 
     def close(self) -> None:
@@ -202,29 +208,28 @@ class UnitreeLink:
     def _newest(self, messages: list[bytes]) -> Message | None:
         """The newest whole message by the robot's counter; counts and drops the others."""
         newest: Message | None = None
-        for data in messages:
+        for message in decode_all(messages, LOW_STATE) if messages else ():
             self.health.received += 1
-            try:
-                message = decode(data, LOW_STATE)
-            except WireError:
+            if message is None:
                 self.health.damaged += 1
                 continue
             tick = int(message["tick"])
-            if self._tick is not None and 0 < (self._tick - tick) % (1 << 32) < REORDERED_TICKS:
+            if self._ticks.is_late(tick):
                 self.health.out_of_order += 1
                 continue
-            self._tick = tick
+            self._ticks.count(tick)
             newest = message
+        self.health.lost = self._ticks.lost
         return newest
 
-    def _reading(self, message: Message, now_s: float) -> Reading:
+    def _reading(self, message: Message, stamp_s: float) -> Reading:
         motors = message["motor_state"]
         imu = message["imu_state"]
         quaternion = imu["quaternion"].astype(np.float64)
         w, x, y, z = quaternion
         battery = message["bms_state"]
         return Reading(
-            stamp_s=now_s,
+            stamp_s=stamp_s,
             tick=int(message["tick"]),
             joint_position=motors["q"][self._motors].astype(np.float64),
             joint_velocity=motors["dq"][self._motors].astype(np.float64),

@@ -13,6 +13,7 @@ temperature directly.  Both come from one table of fields here.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -129,6 +130,7 @@ BUTTONS: Final = (
 
 _XCDR1_LE = b"\x00\x01\x00\x00"
 _BIT_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+_BIT_REVERSED_ARRAY = np.frombuffer(_BIT_REVERSED, np.uint8)
 
 
 class WireError(ValueError):
@@ -227,6 +229,28 @@ def decode(data: bytes, dtype: np.dtype[Any], check_crc: bool = True) -> Message
     if check_crc and int(message["crc"]) != (expected := crc(message)):
         raise WireError(f"checksum {int(message['crc']):#010x}, but the content gives {expected:#010x}: damaged")
     return message
+
+
+def decode_all(data: Sequence[bytes], dtype: np.dtype[Any]) -> list[Message | None]:
+    """`decode` for many messages at once, for a fraction of the time: None stands for what `decode` refuses."""
+    layout = _LAYOUTS[dtype.itemsize]
+    size = 4 + layout.cdr_size
+    whole = [at for at, one in enumerate(data) if len(one) == size and one[:2] == _XCDR1_LE[:2]]
+    decoded: list[Message | None] = [None] * len(data)
+    if not whole:
+        return decoded
+    bodies = np.frombuffer(b"".join([data[at] for at in whole]), np.uint8).reshape(-1, size)[:, 4:]
+    content = np.zeros((len(whole), dtype.itemsize), np.uint8)
+    content[:, layout.c_index] = bodies.take(layout.cdr_index, axis=1)
+    # Padding is zero here, because nothing was written there.  `take` keeps each row in one piece.
+    streams = _BIT_REVERSED_ARRAY.take(content.take(layout.crc_index, axis=1))
+    messages = content.view(dtype)[:, 0]
+    said = messages["crc"].tolist()
+    for row, at in enumerate(whole):
+        reflected = zlib.crc32(streams[row]) ^ 0xFFFFFFFF
+        if said[row] == int.from_bytes(reflected.to_bytes(4, "little").translate(_BIT_REVERSED), "big"):
+            decoded[at] = messages[row : row + 1].reshape(())
+    return decoded
 
 
 def start_low_cmd() -> Message:

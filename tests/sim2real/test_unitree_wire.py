@@ -462,3 +462,22 @@ def test_publisher_sees_a_second_one(domain: int) -> None:
     second = CommandPublisher(MOTOR_ORDER, "lo", domain)
     wait_until(lambda: len(first.foreign_publishers()) == 1 and len(second.foreign_publishers()) == 1)
     assert str(second.guid) in first.foreign_publishers()[0]
+
+
+@pytest.mark.parametrize("kind", IDL_TYPES)
+@settings(max_examples=40, deadline=None)
+@given(seeds=st.lists(st.integers(0, 2**32 - 1), max_size=6), spoiled=st.sets(st.integers(0, 5)), flips=st.randoms())
+def test_decoding_many_is_decoding_each(kind: str, seeds: list[int], spoiled: set[int], flips: random.Random) -> None:
+    _, dtype = IDL_TYPES[kind]
+    data = [wire.encode(random_message(dtype, seed)) for seed in seeds]
+    for at in spoiled & set(range(len(data))):
+        damaged = bytearray(data[at])
+        damaged[flips.randrange(len(damaged))] ^= 1 << flips.randrange(8)
+        data[at] = bytes(damaged) if flips.random() < 0.7 else data[at][: flips.randrange(len(damaged))]
+    for one, decoded in zip(data, wire.decode_all(data, dtype), strict=True):
+        try:
+            alone = wire.decode(one, dtype)
+        except wire.WireError:
+            assert decoded is None
+        else:
+            assert decoded is not None and decoded.shape == () and decoded.tobytes() == alone.tobytes()
