@@ -5,7 +5,7 @@ TYPED := $(wildcard configs envs agents sim2real watch hydra_plugins gantry.py s
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format clean
+.PHONY: help setup demo test check format screenshots clean
 
 help:
 	@echo "make setup   make .venv with pinned dependencies and check that rendering works"
@@ -13,6 +13,7 @@ help:
 	@echo "make test    run the whole test suite"
 	@echo "make check   lint, format check and types, as CI runs them"
 	@echo "make format  format and fix the code"
+	@echo "make screenshots  make the pictures of docs/reports.md from runs/"
 	@echo "make clean   remove .venv and caches (never runs/)"
 
 setup:
@@ -32,6 +33,9 @@ check: setup
 format: setup
 	@$(PYTHON_BIN) -m ruff check --fix .
 	@$(PYTHON_BIN) -m ruff format .
+
+screenshots: setup
+	@$(PYTHON_BIN) scripts/screenshots.py $(ARGS)
 
 clean:
 	rm -rf .venv .setup.lock .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

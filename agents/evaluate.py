@@ -14,9 +14,10 @@ from torch import Tensor
 
 from agents import run_folder
 from agents.checkpoint import LoadedPolicy, load_policy
+from agents.episode_table import EpisodeTable
 from configs.errors import UserError
 from envs import physics
-from envs.environment import Environment
+from envs.environment import Environment, Step
 from envs.scene import Collision
 from envs.tasks.task import Task
 
@@ -53,8 +54,11 @@ class Episodes:
 
 
 @torch.no_grad()
-def run_episodes(act: Act, environment: Environment) -> Episodes:
-    """Runs every simulation's first episode with the policy act(observation (N, ...)) -> action (N, A)."""
+def run_episodes(act: Act, environment: Environment, on_step: Callable[[Step], None] | None = None) -> Episodes:
+    """Runs every simulation's first episode with the policy act(observation (N, ...)) -> action (N, A).
+
+    on_step is called with each step once it is done, such as to draw it.
+    """
     task, n = environment.task, environment.num_envs
     observation, _ = environment.reset()
     alive = torch.ones(n, dtype=torch.bool)
@@ -76,6 +80,8 @@ def run_episodes(act: Act, environment: Environment) -> Episodes:
         environment.on_measured = measure
         step = environment.step(act(observation))
         observation = step.observation
+        if on_step is not None:
+            on_step(step)
         fallen |= alive & step.terminated
         if step_index < environment.episodes.max_steps - 1:
             broken |= alive & step.truncated  # no time limit yet: the simulation diverged
@@ -146,8 +152,12 @@ def evaluate(
     collision: Collision = "full",
     threads: int = 0,
     progress: Callable[[str], None] = lambda text: None,
+    gather: EpisodeTable | None = None,
 ) -> dict[str, Any]:
-    """Fitness and measures on the physics sets, `episodes` episodes for each seed. JSON-ready."""
+    """Fitness and measures on the physics sets, `episodes` episodes for each seed. JSON-ready.
+
+    gather: takes the single episodes, with the physics that each drew.
+    """
     report: dict[str, Any] = {
         "task": task.name, "physics_hash": physics.digest(task), "episodes": episodes, "seeds": [int(s) for s in seeds],
         "fitness_threshold": task.fitness_threshold, "sets": {},
@@ -159,22 +169,24 @@ def evaluate(
             environment = physics.build(task, name, episodes, seed, collision=collision, num_threads=threads)
             mass = float(environment.sim.model.body_mass.sum())
             batches.append(run_episodes(act, environment))
+            if gather is not None:
+                gather.add(name, environment, batches[-1])
         report["sets"][name] = summarize(task, batches, mass)
     return report
 
 
 def table(report: Mapping[str, Any]) -> Any:
-    """The report as a table for a terminal (rich)."""
+    """The report as a table for a terminal (rich): a row a figure, a column a physics set."""
     from rich.table import Table
 
     shown = Table(title=f"{report['task']}: {len(report['seeds'])} x {report['episodes']} episodes a set")
-    shown.add_column("physics")
-    names = ["fitness", "fall_rate", *next(iter(report["sets"].values()))["measures"]]
-    for name in names:
-        shown.add_column(name.replace("_", " "), justify="right")
-    for set_name, result in report["sets"].items():
-        cells = [result.get(name) or result["measures"][name] for name in names]
-        shown.add_row(set_name, *(_cell(c) for c in cells))
+    shown.add_column("")
+    for set_name in report["sets"]:
+        shown.add_column(set_name, justify="right")
+    results = list(report["sets"].values())
+    for name in ["fitness", "fall_rate", *results[0]["measures"]]:
+        cells = [result.get(name) or result["measures"].get(name) for result in results]
+        shown.add_row(name.replace("_", " "), *("" if cell is None else _cell(cell) for cell in cells))
     return shown
 
 
@@ -184,9 +196,14 @@ def _cell(value: Mapping[str, Any]) -> str:
 
 
 def evaluate_run(loaded: LoadedPolicy, sets: Sequence[str], **options: Any) -> dict[str, Any]:
-    """Evaluates a run's policy and writes evaluation.json into its folder, keeping sets measured before."""
+    """Evaluates a run's policy and writes evaluation.json into its folder, keeping sets measured before.
+
+    The single episodes go into episodes.json beside it.
+    """
     torch.set_num_threads(1)
-    report = evaluate(loaded.act, loaded.task, sets, **options)
+    episodes = EpisodeTable()
+    report = evaluate(loaded.act, loaded.task, sets, gather=episodes, **options)
+    episodes.write(loaded.run, report)
     path = loaded.run / "evaluation.json"
     if path.is_file():
         before = run_folder.read_json(path)

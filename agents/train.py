@@ -74,6 +74,8 @@ def check(config: Mapping[str, Any]) -> None:
         raise UserError(f"env_steps={config['env_steps']}; at least 1 step is needed")
     if not 0 <= config["seed"] < 2**32:
         raise UserError(f"seed={config['seed']}; valid: 0 to {2**32 - 1}")
+    if not 0 <= config["film_every"] <= 1:
+        raise UserError(f"film_every={config['film_every']}; valid: 0 (no films) to 1, a share of the training")
     for name, valid in (("terrain", get_args(Terrain)), ("collision", get_args(Collision))):
         if config[name] not in valid:
             raise unknown(name, config[name], valid)
@@ -181,7 +183,7 @@ def _finish(record: run_folder.RunRecord, training: Training, state: str, error:
     record.update({
         "state": state, "error": error, "seconds": round(training.seconds, 2), "env_steps": steps,
         "env_steps_per_s": round(steps / max(training.seconds, 1e-9), 1), "peak_memory_gb": round(peak_gb, 3),
-        "diverged": training.environment.diverged_count,
+        "diverged": training.environment.diverged_count, "film_seconds": round(training.stages.seconds, 2),
     })  # fmt: skip
 
 

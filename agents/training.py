@@ -15,6 +15,7 @@ from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from agents import checkpoint, run_folder
 from agents.ppo import TensorPPO
 from agents.progress import Progress
+from agents.stages import Stages
 from envs import randomization, rewards, tasks
 from envs.environment import Environment
 from envs.vec_env import SB3VecEnv
@@ -39,8 +40,16 @@ class Training:
             policy_kwargs=networks, **ppo,
         )  # fmt: skip
         self.iteration, self.seconds = 0, 0.0
+        self._ranges = ranges
+        self.stages = self._make_stages()
         self._fitness, self._falls, self._steps = 0.0, 0, 0
         self._measured: dict[str, float] = {}
+
+    def _make_stages(self) -> Stages:
+        every = float(self.config.get("film_every", 0.0)) if self.config["video"] else 0.0
+        return Stages(
+            self.run, self.task, self._ranges, self.config["terrain"], every, self.config["seed"], self.iteration
+        )
 
     @property
     def checkpoint(self) -> Path:
@@ -57,6 +66,7 @@ class Training:
         if self.checkpoint.is_file():
             extra = checkpoint.restore(self.checkpoint, self.ppo)
             self.iteration, self.seconds = extra["iteration"], extra["seconds"]
+        self.stages = self._make_stages()
         log = self.run / "progress.jsonl"
         lines = log.read_text().splitlines() if log.is_file() else []
         kept = [line for line in lines if _iteration(line) <= self.iteration]
@@ -78,6 +88,7 @@ class Training:
             with _late_interrupts() as interrupted:
                 while self.ppo.num_timesteps < self.config["env_steps"] and not interrupted():
                     self._iterate(log, logger, progress)
+                    self._film()
                     if time.monotonic() - saved_at > self.config["checkpoint_every_s"]:
                         self.save()
                         saved_at = time.monotonic()
@@ -107,6 +118,15 @@ class Training:
                 logger.record(f"{group}/{name}", value)
         logger.dump(self.ppo.num_timesteps)
         progress.update(entry)
+
+    def _film(self) -> None:
+        """A short film now and then; neither the learner nor its environment notices."""
+        done = self.ppo.num_timesteps / self.config["env_steps"]
+        if self.stages.due(done, self.seconds):
+            self.stages.film(
+                self.ppo.policy.mean_action, iteration=self.iteration, env_steps=self.ppo.num_timesteps,
+                progress=done, training_s=self.seconds,
+            )  # fmt: skip
 
     def _measure(self) -> None:
         """Falls of every step; fitness and measures of a rollout's last step only, since they cost time."""

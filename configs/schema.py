@@ -76,6 +76,8 @@ class Train:
     """Measure the policy on the physics sets when the training ends."""
     video: bool = True
     """Film it when the training ends."""
+    film_every: float = 0.25
+    """Least share of the training between short films of it as it learns; 0 for none. They cost at most 3 %."""
     ppo: PPO = field(default_factory=PPO)
 
 

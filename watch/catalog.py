@@ -1,4 +1,4 @@
-"""All runs below a folder as the data of the board; a run is read again only when its files have changed."""
+"""All runs and searches below a folder as the data of the board; what has not changed is not read again."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from watch import search_tree
 from watch.run_reader import Run, find_runs, read_run
+from watch.search_tree import Searches
 from watch.values import number
 
 CURVE_POINTS = 120
 """Of each curve of a run; a thousand runs have to open at once."""
+COMPONENT_POINTS = 40
+"""Of the curve of each reward component."""
+MAX_COMPONENTS = 24
 REWARD_LIMIT = 60_000
 """Characters of reward code that the board keeps for differences."""
 _FILES = (
     "run.json", "config.yaml", "reward.py", "randomization.yaml", "progress.jsonl", "evaluation.json", "video.mp4",
-    "report.html",
+    "report.html", "stages.json",
 )  # fmt: skip
 
 Stamp = tuple[tuple[int, int] | None, ...]
@@ -35,11 +40,15 @@ class Catalog:
         """What a comparison needs: curves, configuration, ranges."""
         self.rewards: dict[str, str] = {}
         """Reward code by digest: many runs share one."""
+        self.searches = Searches(runs)
         self._stamps: dict[str, Stamp] = {}
 
     def refresh(self) -> set[str]:
-        """Reads what has changed since the last call and returns the ids of changed, new and vanished runs."""
-        changed = set()
+        """Reads what has changed since the last call; returns the ids of changed, new and vanished runs and searches.
+
+        A search's id is its folder's, sweeps/NAME.
+        """
+        changed = {f"sweeps/{name}" for name in self.searches.refresh()}
         rows = {}
         for path in find_runs(self.runs):
             key = os.fsencode(path.relative_to(self.runs)).decode("utf-8", "backslashreplace")
@@ -60,7 +69,7 @@ class Catalog:
         return changed
 
     def data(self, ids: set[str] | None = None) -> dict[str, Any]:
-        """JSON-ready: every row, and the details of the runs in `ids` (of all by default).
+        """JSON-ready: every row, and the details of the runs and searches in `ids` (of all by default).
 
         A run's configuration is given as its difference from `base`, the first one of its task.
         """
@@ -73,13 +82,14 @@ class Catalog:
                 differs: dict[str, str | None] = {k: v for k, v in entry["config"].items() if first.get(k) != v}
                 differs |= {k: None for k in first.keys() - entry["config"].keys()}
                 details[key] = {**entry, "config": differs}
-        used = {entry["reward"] for entry in details.values() if entry["reward"]}
+        used = {entry["reward"]: self.rewards[entry["reward"]] for entry in details.values() if entry["reward"]}
+        found = self.searches.found
+        trees = {s.id: search_tree.details(s, used) for n, s in found.items() if ids is None or f"sweeps/{n}" in ids}
         return {
             "updated": time.strftime("%Y-%m-%d %H:%M:%S"),
             "rows": list(self.rows.values()),
-            "details": {
-                "base": base, "runs": details, "rewards": {digest: self.rewards[digest] for digest in used},
-            },
+            "searches": [search_tree.summary(s) for s in found.values()],
+            "details": {"base": base, "runs": details, "searches": trees, "rewards": used},
         }  # fmt: skip
 
     def _row(self, key: str, run: Run) -> dict[str, Any]:
@@ -103,6 +113,10 @@ class Catalog:
             "minutes": _short(run.seconds / 60) if run.seconds else None,
             "steps": run.env_steps,
             "cost": number(run.record.get("model_cost_usd")),
+            "stages": [
+                [stage.env_steps, _short(stage.fitness), _address(run.path, self.runs, stage.video)]
+                for stage in run.stages
+            ],
             "video": _address(run.path, self.runs, "video.mp4") if run.video else None,
             "report": _address(run.path, self.runs, "report.html") if _is_file(run.path / "report.html") else None,
         }
@@ -110,6 +124,7 @@ class Catalog:
     def _details(self, run: Run) -> dict[str, Any]:
         scalars = run.progress.thinned(CURVE_POINTS).scalars
         names = ("env_steps", "seconds", "fitness", "falls_per_minute", "reward")
+        few = run.progress.thinned(COMPONENT_POINTS)
         digest = None
         if run.reward_source is not None:
             source = run.reward_source[:REWARD_LIMIT]
@@ -117,6 +132,14 @@ class Catalog:
             self.rewards[digest] = source
         return {
             "curves": {name: [_short(v) for v in scalars[name]] for name in names if name in scalars},
+            "components": {
+                "env_steps": [_short(v) for v in few.scalars.get("env_steps", [])],
+                "seconds": [_short(v) for v in few.scalars.get("seconds", [])],
+                "columns": {
+                    name: [_short(v) for v in column]
+                    for name, column in list(few.groups.get("components", {}).items())[:MAX_COMPONENTS]
+                },
+            },
             "config": run.config,
             "ranges": {term: f"{low:g} to {high:g}" for term, (low, high) in run.ranges.items()},
             "reward": digest,
@@ -148,7 +171,7 @@ def _is_file(path: Path) -> bool:
 
 def _address(run: Path, runs: Path, name: str) -> str:
     """The file's address relative to the board's page, whatever characters the folders' names have."""
-    return "/".join(quote(os.fsencode(part), safe="") for part in (*run.relative_to(runs).parts, name))
+    return "/".join(quote(os.fsencode(part), safe="") for part in (*run.relative_to(runs).parts, *name.split("/")))
 
 
 def _short(value: float | None) -> float | None:

@@ -67,7 +67,12 @@ def read_text(run: Path, name: str, limit: int = TEXT_LIMIT) -> str:
 
 def read_json(run: Path, name: str) -> dict[str, Any]:
     """The JSON object in the file. Raises Unreadable."""
-    return _object(read_text(run, name), json.loads, "JSON")
+    return parse_json(read_text(run, name))
+
+
+def parse_json(source: str) -> dict[str, Any]:
+    """The JSON object that the text holds. Raises Unreadable."""
+    return _object(source, json.loads, "JSON")
 
 
 def read_yaml(run: Path, name: str) -> tuple[dict[str, Any], str]:

@@ -72,6 +72,7 @@ def _environment() -> Environment:
     made.filters.update(
         script_json=script_json,
         significant=words.significant,
+        fixed=words.fixed,
         percent=words.percent,
         duration=words.duration,
         count=words.count,

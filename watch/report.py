@@ -11,14 +11,16 @@ from typing import Any
 
 from agents.run_folder import write_atomically
 from configs.errors import UserError
-from watch import page, words
+from watch import deployment_report, page, search_report, words
+from watch import episodes as single_episodes
 from watch.evaluation import Evaluation
-from watch.files import MIB, listing
+from watch.files import MIB, Unreadable, listing, regular
 from watch.run_reader import Run, read_run
-from watch.values import number, text, visible
+from watch.values import Interval, number, text, visible
 
 INLINE_VIDEO_LIMIT = 20 * MIB
 """Bytes up to which the video is part of the page; a larger one is linked."""
+INLINE_STAGES_LIMIT = 8 * MIB
 CURVE_POINTS = 3000
 _MACHINE = {"cpu": "Processor", "cores": "Cores", "system": "System"}
 
@@ -52,11 +54,13 @@ def render(run: Run) -> str:
         explanation=explanation,
         figures=_figures(run),
         video=_video(run),
+        stages=_stages(run),
         ranges=_ranges(run),
         resources=_resources(run),
         versions=_named(run.record.get("versions")),
         files=[(visible(name), size) for name, size in listing(run.path) if name != "report.html"],
         missing=_missing(run),
+        deployed=deployment_report.section(run.path),
         charts=_charts(run, evaluation),
         written=time.strftime("%Y-%m-%d %H:%M"),
     )
@@ -67,12 +71,12 @@ def _figures(run: Run) -> list[tuple[str, str, str]]:
     found = []
     best = run.evaluation.main
     if best and best.fitness:
-        spread = words.spread(best.fitness)
+        spread = words.spread(_within_0_and_1(best.fitness))
         found.append(("Fitness", words.fixed(best.fitness.mean), spread and f"95 % interval {spread}"))
     elif run.progress.last("fitness") is not None:
         found.append(("Fitness", words.fixed(run.progress.last("fitness")), "last, while training"))
     if best and best.fall_rate:
-        spread = words.spread(best.fall_rate, 100)
+        spread = words.spread(_within_0_and_1(best.fall_rate), 100)
         found.append(("Falls", words.percent(best.fall_rate.mean), spread and f"95 % interval {spread} %"))
     for name, value in list(best.measures.items())[:2] if best else ():
         found.append((words.label(name).capitalize(), words.with_unit(value.mean, value.unit), "mean over episodes"))
@@ -84,6 +88,12 @@ def _figures(run: Run) -> list[tuple[str, str, str]]:
     return found
 
 
+def _within_0_and_1(share: Interval) -> Interval:
+    """Student's t over a few seeds may promise fewer falls than none."""
+    clip = lambda v: None if v is None else min(1.0, max(0.0, v))  # noqa: E731
+    return replace(share, low=clip(share.low), high=clip(share.high))
+
+
 def _video(run: Run) -> dict[str, Any] | None:
     if run.video is None:
         return None
@@ -92,6 +102,20 @@ def _video(run: Run) -> dict[str, Any] | None:
         return {"source": run.video.name, "inline": False, "size": size}
     encoded = base64.b64encode(run.video.read_bytes()).decode("ascii")
     return {"source": f"data:video/mp4;base64,{encoded}", "inline": True, "size": size}
+
+
+def _stages(run: Run) -> list[dict[str, Any]]:
+    """The films of the training's stages, each inside the page while there is room for all."""
+    found, left = [], INLINE_STAGES_LIMIT
+    for stage in run.stages:
+        try:
+            content = regular(run.path, stage.video).read_bytes()
+        except (OSError, Unreadable):
+            continue
+        left -= len(content)
+        inline = f"data:video/mp4;base64,{base64.b64encode(content).decode('ascii')}"
+        found.append({"stage": stage, "source": inline if left >= 0 else stage.video})
+    return found
 
 
 def _ranges(run: Run) -> list[dict[str, Any]]:
@@ -123,6 +147,7 @@ def _resources(run: Run) -> list[tuple[str, str]]:
         ("Wall time", words.duration(run.seconds)),
         ("Environment steps", words.count(run.env_steps)),
         ("Steps a second", words.count(speed)),
+        ("Filming while training", _filming(run)),
         ("Iterations", words.count(len(run.progress)) if len(run.progress) else words.DASH),
         ("Peak memory", words.with_unit(memory, "GB")),
         ("Threads", text(record.get("threads")) or words.DASH),
@@ -132,6 +157,14 @@ def _resources(run: Run) -> list[tuple[str, str]]:
         ("Physics sets", run.evaluation.physics_hash or words.DASH),
     ]
     return [(name, value) for name, value in rows if value != words.DASH]
+
+
+def _filming(run: Run) -> str:
+    """What the films of the training's stages cost, also as a share of the training."""
+    cost = number(run.record.get("film_seconds"))
+    if not cost:
+        return words.DASH
+    return words.duration(cost) + (f" ({words.percent(cost / run.seconds)})" if run.seconds else "")
 
 
 def _named(content: Any) -> list[tuple[str, str]]:
@@ -159,7 +192,7 @@ def _charts(run: Run, evaluation: Evaluation) -> dict[str, Any]:
         for s in evaluation.sets.values()
         for n, v in s.measures.items()
     }
-    pair = lambda v: v and {"mean": v.mean, "low": v.low, "high": v.high}  # noqa: E731
+    pair = lambda v: v and {k: getattr(_within_0_and_1(v), k) for k in ("mean", "low", "high")}  # noqa: E731
     return {
         "scalars": curves.scalars,
         "groups": curves.groups,
@@ -167,6 +200,10 @@ def _charts(run: Run, evaluation: Evaluation) -> dict[str, Any]:
         "threshold": evaluation.threshold,
         "sets": [
             {"label": s.label, "fitness": pair(s.fitness), "falls": pair(s.fall_rate)} for s in evaluation.sets.values()
+        ],
+        "episodes": [
+            panel | {"unit": words.readable_unit(panel["unit"])}
+            for panel in single_episodes.panels(run.episodes, run.ranges)
         ],
         "survival": [vars(s) | {"unit": words.readable_unit(s.unit)} for s in run.survival],
     }
@@ -193,13 +230,21 @@ def _with_known_feet(run: Run) -> Evaluation:
 
 
 def main() -> None:
-    """`gantry report RUN [RUN ...]`"""
+    """`gantry report RUN|SEARCH|LOG [...]`"""
     parser = argparse.ArgumentParser(
-        prog="gantry report", description="Write a run's report as one HTML page, RUN/report.html."
+        prog="gantry report",
+        description="Write the report of a run or a search as one HTML page, report.html in its folder, or that of a "
+        "deployment, LOG.html for LOG.mcap.",
     )
-    parser.add_argument("run", type=Path, nargs="+", metavar="RUN", help="the run's folder")
-    for run in parser.parse_args().run:
-        print(write_report(run))
+    parser.add_argument("run", type=Path, nargs="+", metavar="RUN|SEARCH|LOG", help="folder or log")
+    for path in parser.parse_args().run:
+        print(_write(path))
+
+
+def _write(path: Path) -> Path:
+    if path.suffix == ".mcap":
+        return deployment_report.write_log_report(path)
+    return search_report.write_search_report(path) if search_report.is_search(path) else write_report(path)
 
 
 if __name__ == "__main__":

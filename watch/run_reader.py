@@ -10,10 +10,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from watch import evaluation, files, progress
+from watch import episodes, evaluation, files, progress, stages
+from watch.episodes import EpisodeSet
 from watch.evaluation import Evaluation, Survival
 from watch.files import Missing, Unreadable
 from watch.progress import Progress
+from watch.stages import Stage
 from watch.values import mapping, number, text, visible
 
 FORMAT = 1
@@ -54,7 +56,11 @@ class Run:
     progress: Progress = field(default_factory=Progress)
     evaluation: Evaluation = field(default_factory=Evaluation)
     survival: list[Survival] = field(default_factory=list)
+    episodes: list[EpisodeSet] = field(default_factory=list)
+    """Single episodes of the evaluation; read for reports only."""
     video: Path | None = None
+    stages: list[Stage] = field(default_factory=list)
+    """Short films of the training while it learned."""
     problems: list[Problem] = field(default_factory=list)
     touched: float | None = None
     """When the newest of its files was written, seconds since the epoch."""
@@ -104,7 +110,7 @@ def read_run(path: Path, *, points: int | None = None, now: float | None = None)
 
     Args:
         path: the folder.
-        points: read about so many points of the learning curves only, and no components, which is faster.
+        points: read about so many points of the learning curves and reward components only, which is faster.
         now: [s] since the epoch, to tell whether a running run has gone silent; by default the present.
     """
     run = Run(path=path)
@@ -123,6 +129,10 @@ def read_run(path: Path, *, points: int | None = None, now: float | None = None)
         run.survival = _try(
             run, "survival.json", lambda name: evaluation.parse_survival(files.read_json(path, name)), []
         )
+    if points is None and os.path.lexists(path / "episodes.json"):
+        run.episodes = _try(run, "episodes.json", lambda name: episodes.read(path, name), [])
+    if os.path.lexists(path / stages.FILE):
+        run.stages = _try(run, stages.FILE, lambda name: stages.read(path), [])
     run.video = _try(run, "video.mp4", lambda name: _video(path, name), None)
     run.state, run.reason = _state(run, time.time() if now is None else now)
     return run
@@ -229,7 +239,7 @@ def _ranges(run: Run, name: str) -> dict[str, tuple[float, float]]:
 
 def _progress(path: Path, name: str, points: int | None) -> Progress:
     try:
-        return progress.read(files.regular(path, name), points, progress.GROUPS if points is None else ())
+        return progress.read(files.regular(path, name), points, progress.GROUPS if points is None else ("components",))
     except OSError as error:
         raise Unreadable(f"cannot be read: {error.strerror}") from error
 

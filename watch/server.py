@@ -16,7 +16,7 @@ from typing import BinaryIO
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from configs.errors import UserError
-from watch import files, report
+from watch import files, report, stages
 from watch.board import INTERVAL_S, Board
 from watch.run_reader import read_run
 
@@ -52,7 +52,7 @@ class BoardServer(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers GET for three kinds of address and nothing else: no listing, no other file of a run."""
+    """Answers GET for four kinds of address and nothing else: no listing, no other file of a run."""
 
     server: BoardServer
     protocol_version = "HTTP/1.1"
@@ -77,7 +77,12 @@ class Handler(BaseHTTPRequestHandler):
         if folder is not None and name == b"report.html":
             return self._text(report.render(read_run(folder)), "text/html")
         if folder is not None and name == b"video.mp4":
-            return self._video(folder)
+            return self._video(folder, "video.mp4")
+        owner, _, part = run.rpartition(b"/")
+        if part == stages.FOLDER.encode() and stages.NAME.fullmatch(name.decode("latin-1")):
+            film = self._run(owner)
+            if film is not None:
+                return self._video(film, f"{stages.FOLDER}/{name.decode('latin-1')}")
         self.send_error(HTTPStatus.NOT_FOUND)
 
     def _run(self, address: bytes) -> Path | None:
@@ -96,10 +101,10 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(encoded)
 
-    def _video(self, run: Path) -> None:
+    def _video(self, run: Path, name: str) -> None:
         """The video or the part of it that is asked for (RFC 9110, 14): players need parts to seek."""
         try:
-            video = files.regular(run, "video.mp4").open("rb")
+            video = files.regular(run, name).open("rb")
         except (files.Unreadable, OSError):
             return self.send_error(HTTPStatus.NOT_FOUND)
         with video:

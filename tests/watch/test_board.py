@@ -51,7 +51,8 @@ def test_rows_hold_what_the_table_shows(runs):
         "state": "finished",
         "reason": None, "reward": "human", "ranges": "task (9)", "overrides": "seed=1 ppo.learning_rate=0.001",
         "fitness": 0.8, "low": 0.791, "high": 0.809, "judged": "randomized", "falls": 1.4, "minutes": 4.237,
-        "steps": 4_000_000.0, "cost": 0.42, "video": "go2-walk/2026-11-20_10-00-00-a/video.mp4", "report": None,
+        "steps": 4_000_000.0, "cost": 0.42,
+        "stages": [], "video": "go2-walk/2026-11-20_10-00-00-a/video.mp4", "report": None,
     }  # fmt: skip
 
 

@@ -45,6 +45,9 @@ def hostile(tmp_path):
     result |= {"measures": {ATTACK: {"mean": 1, "low": 0, "high": 2, "unit": ATTACK}}, "foot_use": {ATTACK: 0.5}}
     (run / "evaluation.json").write_text(json.dumps({"physics_hash": ATTACK, "sets": {ATTACK: result}}))
     (run / "survival.json").write_text(json.dumps({ATTACK: samples.survival()["friction"] | {"unit": ATTACK}}))
+    (run / "episodes.json").write_text(json.dumps({"sets": {ATTACK: {"fitness": [1, 2], "fallen": [0, 1], "physics": {
+        ATTACK: {"unit": ATTACK, "elements": ATTACK, "values": [1, 2]}}}}}))  # fmt: skip
+    (run / "stages.json").write_text(json.dumps([{"env_steps": 1, "video": ATTACK}, ATTACK]))
     (run / "<svg onload=alert(5)>.txt").write_text("x")
     return run
 
@@ -65,6 +68,16 @@ def test_it_is_one_file_with_everything(run):
 
 def test_feet_have_the_names_of_the_robot(run):
     assert re.search(r'foot use.*?<span class="muted">FR</span> 0.52', write_report(run).read_text(), re.S)
+
+
+def test_no_interval_leaves_what_can_be(run):
+    content = json.loads((run / "evaluation.json").read_text())
+    content["sets"]["randomized"]["fall_rate"] = {"mean": 0.008, "low": -0.0116, "high": 0.0272}
+    (run / "evaluation.json").write_text(json.dumps(content))
+    html = write_report(run).read_text()
+    assert "95 % interval 0 to 2.72 %" in html and "\u22121.16" not in html
+    data = json.loads(re.search(r'id="data">(.*?)</script>', html, re.S)[1])
+    assert data["sets"][1]["falls"]["low"] == 0.0
 
 
 def test_a_large_video_is_linked(run, monkeypatch):
@@ -94,9 +107,9 @@ def test_nothing_of_a_run_leaves_its_place(tmp_path):
     own = without_plotly(write_report(hostile(tmp_path)).read_text())
     nonce = re.search(r"'nonce-([\w-]+)'", own)[1]
     scripts = re.findall(r"<script[^>]*>", own)
-    assert len(scripts) == 5
+    assert len(scripts) == 7
     assert all(s in (f'<script nonce="{nonce}">', '<script type="application/json" id="data">') for s in scripts)
-    assert own.count("</script>") == 5
+    assert own.count("</script>") == 7
     assert "onerror=alert" not in re.sub(r"&lt;.*?&gt;|\\u003c.*?\\u003e", "", own)
     assert not re.search(r"<(img|svg onload|b>bold|a href='javascript)", own)
     assert "\u2028" not in re.search(r'id="data">(.*?)</script>', own, re.S)[1]

@@ -1,13 +1,13 @@
 "use strict";
 /* The board: which runs there are, which the filter shows, which are selected; views draw them. */
-const VIEWS = [tableView, videosView, compareView];
+const VIEWS = [tableView, videosView, compareView, searchesView];
 const STATES = ["running", "finished", "stopped", "failed", "killed", "broken"];
 
 const gantryBoard = (() => {
   const inline = JSON.parse($("rows").textContent);
   const nonce = document.currentScript.nonce;
   const storeKey = `gantry-board:${location.pathname}`;
-  const board = { rows: inline.rows, version: 0, selection: new Set(), state: { view: "table", search: "", task: "", states: [], sort: "name", down: true } };
+  const board = { rows: inline.rows, searches: inline.searches, version: 0, selection: new Set(), state: { view: "table", search: "", task: "", states: [], sort: "name", down: true } };
   let byId, details = null, fresh = {}, current = null;
 
   const index = () => { byId = new Map(board.rows.map((row) => [row.id, row])); };
@@ -36,12 +36,15 @@ const gantryBoard = (() => {
   board.reportOf = (row) => inline.settings.served ? row.id.split("/").map(encodeURIComponent).join("/") + "/report.html" : row.report;
   board.detailsOf = (row) => {
     const source = fresh.runs?.[row.id] ? fresh : parsed();
-    const entry = source.runs[row.id] ?? { curves: {}, config: {}, ranges: {}, reward: null };
+    const entry = source.runs[row.id] ?? { curves: {}, components: { columns: {} }, config: {}, ranges: {}, reward: null };
     const config = { ...source.base[row.task], ...entry.config };
     for (const key of Object.keys(config)) if (config[key] === null) delete config[key];
     return { ...entry, config };
   };
-  board.rewardOf = (entry) => entry.reward === null ? null : fresh.rewards?.[entry.reward] ?? parsed().rewards[entry.reward] ?? null;
+  board.treeOf = (search) => fresh.searches?.[search.id] ?? parsed().searches[search.id] ?? null;
+  board.codeOf = (digest) => digest === null ? null : fresh.rewards?.[digest] ?? parsed().rewards[digest] ?? null;
+  board.rowOf = (id) => byId.get(id) ?? null;
+  board.rewardOf = (entry) => board.codeOf(entry.reward);
 
   /* plotly is 4.6 MB of script: run it when the first chart is asked for. */
   let plotly = null;
@@ -105,7 +108,7 @@ const gantryBoard = (() => {
   function header() {
     const { view, task, states } = board.state, chosen = board.chosen().length;
     document.body.dataset.view = view;
-    document.querySelector(".views").replaceChildren(...VIEWS.map((entry) => h("button", { type: "button", role: "tab", "data-view": entry.id,
+    document.querySelector(".views").replaceChildren(...VIEWS.filter((entry) => entry.id !== "searches" || board.searches.length || view === "searches").map((entry) => h("button", { type: "button", role: "tab", "data-view": entry.id,
       ariaSelected: String(entry.id === view), onclick: () => board.open(entry.id) }, entry.title)));
     const tasks = [...new Set(board.rows.map((row) => row.task))].sort();
     $("task").replaceChildren(h("option", { value: "" }, "All tasks"), ...tasks.map((name) => h("option", { value: name, selected: name === task }, name)));
@@ -133,6 +136,7 @@ const gantryBoard = (() => {
     board.updated = data.updated;
     board.version++;
     board.rows = data.rows;
+    board.searches = data.searches;
     index();
     changed();
   };

@@ -29,10 +29,14 @@ const compareView = (() => {
         ...[["env_steps", "Environment steps"], ["seconds", "Training time"]].map(([value, title]) =>
           h("button", { type: "button", "data-axis": value, ariaPressed: String(axis === value), onclick: () => { axis = value; shown = ""; update(); } }, title)))),
       h("div", { className: "charts" }, ...CHARTS.map(([name, title, about]) => h("figure", {}, h("figcaption", {}, title, " ", h("small", { className: "muted" }, about)), h("div", { className: "chart", id: `chart-${name}` })))),
+      section("Reward components", components(details)),
       section("Settings that differ", differing(runs, details.map((d) => d.config), "setting", "The configurations are the same.")),
       section("Ranges that differ", differing(runs, details.map((d) => d.ranges), "term", "The randomization ranges are the same.")),
       section("Reward code", rewards(runs, details)));
-    board.withPlotly(() => CHARTS.forEach(([name, , , unit, yaxis]) => draw(name, unit, yaxis, runs, details)));
+    board.withPlotly(() => {
+      CHARTS.forEach(([name, , , unit, yaxis]) => draw(name, unit, yaxis, runs, details));
+      names(details).forEach((name, i) => drawComponent($(`component-${i}`), name, runs, details));
+    });
   }
 
   const section = (title, content) => h("section", {}, h("h2", {}, title), content);
@@ -60,6 +64,32 @@ const compareView = (() => {
     }));
   }
 
+  /* Components of all runs, those first that most runs have. */
+  function names(details) {
+    const counts = new Map();
+    for (const entry of details) for (const name of Object.keys(entry.components.columns)) counts.set(name, (counts.get(name) ?? 0) + 1);
+    return [...counts.keys()].sort((a, b) => counts.get(b) - counts.get(a)).slice(0, 30);
+  }
+  function components(details) {
+    const found = names(details);
+    if (!found.length) return h("p", { className: "muted" }, "None of these runs has recorded any.");
+    return h("div", { className: "charts small" }, ...found.map((name, i) => h("figure", {}, h("figcaption", {}, label(name), " ",
+      h("small", { className: "muted" }, details.every((entry) => Object.hasOwn(entry.components.columns, name)) ? "" : "not in all of them")),
+      h("div", { className: "chart", id: `component-${i}` }))));
+  }
+  function drawComponent(element, name, runs, details) {
+    if (!element) return;
+    charts.draw(element, () => ({
+      data: runs.flatMap((row, i) => {
+        const own = details[i].components;
+        if (!Object.hasOwn(own.columns, name) || !own[axis]?.length) return [];
+        return [{ x: axis === "seconds" ? own.seconds.map((s) => s === null ? null : s / 60) : own.env_steps, y: own.columns[name], name: charts.safe(row.name),
+          mode: "lines", line: { color: charts.color(i), width: 1.8 }, hovertemplate: "%{y:.3~g}" }];
+      }),
+      layout: { x: axis === "seconds" ? "training time (min)" : "environment steps", xaxis: { rangemode: "tozero", nticks: 4, tickformat: axis === "seconds" ? "" : "~s", hoverformat: axis === "seconds" ? ".2f" : ".4s" } },
+    }));
+  }
+
   function differing(runs, maps, what, same) {
     const keys = [...new Set(maps.flatMap((map) => Object.keys(map)))].filter((key) => new Set(maps.map((map) => map[key])).size > 1);
     if (runs.length < 2 || !keys.length) return h("p", { className: "muted" }, runs.length < 2 ? "One run alone; select another." : same);
@@ -76,9 +106,7 @@ const compareView = (() => {
       const i = k + 1, pair = h("p", { className: "pair small" }, swatch(0), ` ${runs[0].name}  →  `, swatch(i), ` ${row.name}`);
       if (source(0) === null || source(i) === null) return h("div", {}, pair, h("p", { className: "muted" }, "No reward code was kept with one of them."));
       if (source(0) === source(i)) return h("div", {}, pair, h("p", { className: "muted" }, "The same code."));
-      return h("div", {}, pair, h("pre", { className: "diff" }, ...folded(difference(source(0), source(i))).map((line) =>
-        line.kind === "…" ? h("span", { className: "fold" }, `   ${line.count} unchanged ${line.count === 1 ? "line" : "lines"}\n`)
-          : h("span", { className: { "+": "added", "-": "removed", " ": "" }[line.kind] }, `${line.kind === "-" ? "−" : line.kind} ${line.text}\n`))));
+      return h("div", {}, pair, codeDifference(source(0), source(i)));
     }));
   }
 

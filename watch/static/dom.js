@@ -24,3 +24,10 @@ function number(value, digits = 3) {
 }
 const fixed = (value, digits) => value === null || value === undefined ? "–" : value.toFixed(digits).replace("-", "−");
 const millions = (value) => value === null || value === undefined ? "–" : value >= 1e6 ? `${fixed(value / 1e6, 1)} M` : value >= 1e3 ? `${fixed(value / 1e3, 0)} k` : String(value);
+
+/* A captioned place for a chart; returns the place. */
+function figure(parent, title, note) {
+  const chart = h("div", { className: "chart" });
+  parent.append(h("figure", {}, h("figcaption", {}, title, note ? " " : null, note ? h("small", {}, note) : null), chart));
+  return chart;
+}

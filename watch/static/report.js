@@ -1,7 +1,5 @@
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
-const $ = (id) => document.getElementById(id);
-const label = (name) => name.replaceAll("_", " ");
 const hover = (unit) => `%{y:.4~g}${unit ? " " + charts.safe(unit) : ""}<extra></extra>`;
 
 /* --- learning curves ------------------------------------------------------------------------------------- */
@@ -75,26 +73,6 @@ const curves = (() => {
   return { single, components, setAxis, axis: () => axis };
 })();
 
-function number(value) {
-  if (value === null || value === undefined) return "–";
-  const size = Math.abs(value);
-  return (size !== 0 && (size < 1e-3 || size >= 1e6) ? value.toExponential(1) : String(Number(value.toPrecision(3)))).replace("-", "−");
-}
-
-function figure(parent, title, note) {
-  const box = document.createElement("figure"), caption = document.createElement("figcaption"), chart = document.createElement("div");
-  caption.textContent = title;
-  if (note) {
-    const small = document.createElement("small");
-    small.textContent = note;
-    caption.append(" ", small);
-  }
-  chart.className = "chart";
-  box.append(caption, chart);
-  parent.append(box);
-  return chart;
-}
-
 function drawCurves() {
   const grid = $("curves-main");
   if (!grid) return;
@@ -165,14 +143,63 @@ function drawSurvival() {
   });
 }
 
+/* --- falls and fitness against what each episode drew ------------------------------------------------------ */
+function drawEpisodes() {
+  const parent = $("episodes-charts");
+  if (!parent) return;
+  const sets = [...new Set(data.episodes.flatMap((panel) => panel.curves.map((curve) => curve.set)))];
+  const anyFalls = data.episodes.some((panel) => panel.curves.some((curve) => curve.bins.some((bin) => bin.falls[0] > 0)));
+  let outcome = anyFalls ? "falls" : "fitness";
+  const scale = () => outcome === "falls" ? 100 : 1;
+  const all = () => data.episodes.flatMap((panel) => panel.curves.flatMap((curve) => curve.bins.map((bin) => bin[outcome])));
+  $("episodes-key").replaceChildren(...sets.map((name, i) => h("span", {}, h("i", { className: "swatch", style: { "--color": `var(--c${i + 1})` } }), ` ${name} `)));
+
+  const rest = $("episodes-rest");
+  const redraws = data.episodes.map((panel, k) => {
+    const target = k < 12 ? parent : rest.querySelector(".grid");
+    const note = [panel.unit, panel.elements > 1 ? `mean of ${panel.elements}` : ""].filter(Boolean).join(", ");
+    const chart = figure(target, label(panel.name).replace(/^./, (c) => c.toUpperCase()), note);
+    return () => charts.draw(chart, () => {
+      /* One scale for all panels: a parameter that matters shows by its slope. */
+      const high = Math.max(...all().map((v) => v[2])) * scale(), low = Math.min(...all().map((v) => v[1])) * scale();
+      const range = outcome === "falls" ? [-0.02 * high, Math.max(high * 1.05, 2)] : [Math.max(-0.02, low - 0.05), Math.min(1.02, high + 0.05)];
+      return {
+        data: panel.curves.map((curve) => {
+          const index = sets.indexOf(curve.set), middle = curve.bins.map((bin) => bin[outcome][0] * scale());
+          return { x: curve.bins.map((bin) => bin.x), y: middle, name: charts.safe(curve.set), mode: "lines+markers", line: { color: charts.color(index), width: 1.5 }, marker: { size: 6 },
+            error_y: { type: "data", symmetric: false, thickness: 1.3, width: 3, color: charts.fade(charts.color(index), 0.6),
+              array: curve.bins.map((bin, k) => Math.max(0, bin[outcome][2] * scale() - middle[k])), arrayminus: curve.bins.map((bin, k) => Math.max(0, middle[k] - bin[outcome][1] * scale())) },
+            customdata: curve.bins.map((bin) => `${number(bin.from)} to ${number(bin.to)}, ${bin.n} episodes`),
+            hovertemplate: `%{y:.3~g}${outcome === "falls" ? " %" : ""} at %{customdata}` };
+        }),
+        layout: { x: "", y: outcome === "falls" ? "falls (%)" : "fitness", hovermode: "closest", yaxis: { range },
+          shapes: panel.train ? [{ type: "rect", xref: "x", yref: "paper", x0: panel.train[0], x1: panel.train[1], y0: 0, y1: 1, line: { width: 0 }, layer: "below", fillcolor: charts.fade(theme.color("--muted"), 0.1) }] : [],
+          margin: { l: 48, r: 12, t: 10, b: 30 } },
+      };
+    });
+  });
+  const show = (wanted) => {
+    outcome = wanted;
+    for (const button of document.querySelectorAll("[data-outcome]")) button.setAttribute("aria-pressed", String(button.dataset.outcome === outcome));
+    for (const redraw of redraws.slice(0, rest?.open ? undefined : 12)) redraw();
+  };
+  rest?.addEventListener("toggle", () => { if (rest.open) show(outcome); });
+  for (const button of document.querySelectorAll("[data-outcome]")) button.addEventListener("click", () => show(button.dataset.outcome));
+  show(outcome);
+}
+
 if (typeof Plotly !== "undefined") {
+  drawEpisodes();
   drawCurves();
   drawSets();
   drawSurvival();
 }
-const video = document.querySelector("video");
 /* People look before they read; those who asked their system for less motion start it themselves. */
-if (video && !matchMedia("(prefers-reduced-motion: reduce)").matches) video.play().catch(() => {});
+const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+for (const video of document.querySelectorAll("video")) {
+  if (!calm) video.play().catch(() => {});
+  if (video.classList.contains("stage")) video.addEventListener("click", () => { if (video.paused) video.play().catch(() => {}); else video.pause(); });
+}
 for (const button of document.querySelectorAll("[data-copy]")) {
   button.addEventListener("click", async () => {
     const source = $(button.dataset.copy);

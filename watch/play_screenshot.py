@@ -1,0 +1,121 @@
+"""A picture of the viewer at work, as the documentation shows it, taken in a real headless Chromium."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UserError
+
+# WebGL in software: nothing else draws 3D where there is no screen.
+WEBGL_FLAGS = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+_FRAMES_PER_S = 5.0
+"""Enough for one picture: software draws slowly, and would take the cores that the robots need for real time."""
+FLAGS = ("--no-sandbox", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+         "--disable-sync", *WEBGL_FLAGS)  # fmt: skip
+
+
+def screenshot(
+    run: Path,
+    path: Path,
+    *,
+    dark: bool = False,
+    other: Path | None = None,
+    width: int = 1440,
+    height: int = 900,
+    walk_m: float = 4.0,
+    timeout_s: float = 180.0,
+    browser: Any = None,
+) -> Path:
+    """Plays a run, holds the key W until the robot has walked, and writes a PNG of the page. Returns the path.
+
+    Args:
+        run: the run's folder.
+        path: the PNG; it appears once it is complete.
+        dark: the page's colors.
+        other: a second run, to be shown beside the first.
+        width: of the page [pixel].
+        height: of the page [pixel].
+        walk_m: how far the first robot walks; a robot that takes no commands plays for four seconds.
+        timeout_s: how long the whole may take.
+        browser: a running Chromium of playwright, with WebGL; None starts one.
+
+    Raises:
+        UserError: a run cannot be played, or there is no Chromium or no playwright,
+            or the robot does not walk so far in time.
+    """
+    from watch.play_session import Session
+
+    with chromium() if browser is None else nullcontext(browser) as used:
+        session = Session([run] if other is None else [run, other], dark=dark, frames_per_s=_FRAMES_PER_S)
+        stop = threading.Event()
+        loop = threading.Thread(target=session.run, args=(stop,), daemon=True)
+        loop.start()
+        try:
+            scheme = "dark" if dark else "light"
+            page = used.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+            page.set_default_timeout(timeout_s * 1000)
+            page.goto(session.door.address)
+            settle(page)
+            page.keyboard.down("w")
+            _until_walked(page, session, walk_m, timeout_s)
+            page.wait_for_timeout(2500)  # viser fades a new scene in, frame by frame
+            partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.png")
+            page.screenshot(path=partial)
+            page.keyboard.up("w")
+            page.close()
+            os.replace(partial, path)
+        finally:
+            stop.set()
+            loop.join()
+            session.close()
+    return path
+
+
+def settle(page: Any) -> None:
+    """Waits until the page shows robots, and closes the note that WebGL runs in software."""
+    page.wait_for_function("() => window.gantryPlay && document.querySelector('canvas')")
+    note = page.locator(".mantine-Notification-closeButton")
+    page.wait_for_timeout(3000)  # the meshes, and the note, come a moment later
+    while note.count():
+        note.first.click()
+        page.wait_for_timeout(400)
+
+
+def _until_walked(page: Any, session: Any, walk_m: float, timeout_s: float) -> None:
+    start, began, end = session.scene.base(0), session.robots[0].time_s, time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        page.wait_for_timeout(100)
+        far = ((session.scene.base(0) - start)[:2] ** 2).sum() ** 0.5
+        if far >= walk_m or (not session.drive.axes and session.robots[0].time_s - began >= 4.0):
+            return
+    raise UserError(f"the robot has not walked {walk_m:g} m within {timeout_s:g} s")
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """A headless browser with WebGL. Raises UserError, saying what to install, where there is none."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        raise UserError("playwright is not installed; pip install playwright") from None
+    with sync_playwright() as playwright:
+        browser = launch(playwright.chromium)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def launch(browser_type: Any) -> Any:
+    """Starts this machine's Chromium, with WebGL, through playwright's browser type. Raises UserError without one."""
+    executable = os.environ.get("GANTRY_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if executable is None:
+        raise UserError("no Chromium found; apt-get install chromium, or set GANTRY_CHROMIUM to its path")
+    return browser_type.launch(executable_path=executable, headless=True, args=list(FLAGS))
