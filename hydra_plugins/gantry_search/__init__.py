@@ -1,0 +1,1 @@
+"""Hydra finds the sweepers of Gantry's searches here."""

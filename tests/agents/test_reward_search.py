@@ -1,0 +1,218 @@
+"""The whole loop on the cartpole with scripted answers: real trainings, a few hundred steps each, and no network."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from agents import checkpoint, reward_search, search_ledger
+from agents.confinement import confinement_support
+from agents.search_folder import SearchFolder
+from configs.errors import UserError
+from tests.agents.kill_search import GOOD, Scripted, launch
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(bool(confinement_support()), reason=f"missing: {confinement_support()}"),
+]
+ROOT = Path(__file__).resolve().parents[2]
+TINY = (
+    "task=cartpole-swingup", "env_steps=640", "threads=1", "generations=2", "samples=2", "rungs=[0.4]",
+    "finalists=1", "final_seeds=2", "episodes=4", "evaluation_seeds=1", "report_episodes=4", "report_seeds=1",
+    "ppo.num_envs=16", "ppo.n_steps=8", "ppo.actor_hidden=[16,16]", "ppo.critic_hidden=[16,16]", "arms=[human]",
+)  # fmt: skip
+
+
+def configure(runs: Path, *overrides: str) -> dict[str, Any]:
+    """The resolved configuration of a tiny search, as `gantry search` would make it."""
+    from hydra import compose, initialize_config_module
+    from omegaconf import OmegaConf
+
+    with initialize_config_module("configs", version_base="1.3"):
+        config = compose("search", [*TINY, f"runs={runs}", *overrides])
+    resolved = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(resolved, dict)
+    return resolved  # type: ignore[return-value]
+
+
+def run(config: dict[str, Any], provider: Scripted, **options: Any) -> tuple[SearchFolder, dict[str, Any]]:
+    folder = reward_search.find_or_start(config)
+    return folder, reward_search.search(folder, launch, provider=provider, say=lambda line: None, **options)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[SearchFolder, dict[str, Any], Scripted]:
+    """A finished search, its table, and who was asked."""
+    runs = tmp_path_factory.mktemp("search")
+    provider = Scripted(runs / "asked.log")
+    folder, table = run(configure(runs), provider)
+    return folder, table, provider
+
+
+def test_the_table(finished):
+    folder, table, _ = finished
+    assert list(table["arms"]) == ["model", "human"]
+    model, human = table["arms"]["model"], table["arms"]["human"]
+    for row in (model, human):
+        assert len(row["fitness"]) == 2 and all(0 <= f <= 1 for f in row["fitness"])
+        assert row["mean"] == pytest.approx(sum(row["fitness"]) / 2) and row["low"] < row["mean"] < row["high"]
+    difference = table["differences"]["human"]
+    expected = sum(a - b for a, b in zip(model["fitness"], human["fitness"], strict=True)) / 2
+    assert difference["mean"] == pytest.approx(expected)
+    # 12.706: Student's t with one degree of freedom, 97.5 %.
+    half = abs((model["fitness"][0] - human["fitness"][0]) - (model["fitness"][1] - human["fitness"][1])) / 2 * 12.706
+    assert difference["high"] - difference["mean"] == pytest.approx(half)
+    assert table["candidates"] == 4 and table["counts"]["model"]["answered"] == 4
+    assert table["counts"]["model"]["executed"] == 2 and table["executed_share"] == 0.5
+    assert table["cost_usd"] == pytest.approx(0.04) and table["tokens"] == 4400
+    assert json.loads((folder.path / "table.json").read_text()) == table
+
+
+def test_only_the_finals_read_the_report_physics(finished):
+    folder, _, _ = finished
+    reports = {path.parent.name.removeprefix(f"{folder.id}-") for path in folder.runs.glob("*/*/report.json")}
+    [winner] = [e["candidate"] for e in folder.ledger.all("winner") if e["key"] == "model"]
+    assert reports == {f"{name}-seed{seed}" for name in (winner, "human") for seed in (1000, 1001)}
+
+
+def test_stages_are_recorded(finished):
+    folder, _, _ = finished
+    ledger = folder.ledger
+    assert ledger.get("checked", "model-g0s0")["ok"]
+    refused = ledger.get("checked", "model-g0s1")
+    assert not refused["ok"] and refused["stage"] == "check" and "import os" in refused["problems"][0]
+    stages = [(e["key"], e["env_steps"]) for e in ledger.all("trained") if e["ok"]]
+    assert ("model-g0s0/0", 256) in stages and ("model-g0s0/1", 640) in stages
+    late = ledger.get("trained", "model-g1s1/0")
+    assert not late["ok"] and "'early' is nan" in late["problem"]
+    assert "model-g1s0/1" in [key for key, _ in stages], "the only one left goes on"
+
+
+def test_a_candidate_is_an_ordinary_run(finished):
+    folder, _, _ = finished
+    path = folder.candidate("model-g0s0")
+    record = json.loads((path / "run.json").read_text())
+    assert record["kind"] == "candidate" and record["state"] == "finished" and record["env_steps"] == 640
+    assert record["search"] == folder.id and record["candidate"] == "model-g0s0" and record["model_cost_usd"] == 0.01
+    assert yaml.safe_load((path / "config.yaml").read_text())["env_steps"] == 640
+    assert len((path / "progress.jsonl").read_text().splitlines()) == 5
+    assert checkpoint.load_policy(path).task.name == "cartpole-swingup"
+    text = (path / "reward.py").read_text()
+    assert "script-1" in text and "import torch" in text and "'balance'" in text
+    assert (path / "answer.md").read_text() == GOOD
+    from envs import rewards
+
+    assert callable(rewards.load(path / "reward.py")), "reward=FILE takes it as it is"
+    with pytest.raises(UserError, match="does not fit"):
+        from agents.training import Training
+
+        Training({**json.loads(json.dumps(folder.settings.train))}, path, path / "reward.py", {}).resume()
+
+
+def test_the_conversation(finished):
+    folder, _, provider = finished
+    first = next(r for r in provider.requests if r.place == "g0s0")
+    assert [m.role for m in first.messages] == ["system", "user"]
+    assert "real robot" in first.messages[0].content
+    second = next(r for r in provider.requests if r.place == "g1s1")
+    assert [m.role for m in second.messages] == ["system", "user", "assistant", "user"]
+    assert "'balance'" in second.messages[2].content
+    told = second.messages[3].content
+    assert "- upright:" in told and "Fitness, measured apart" in told
+    assert "sample 1: not usable" in told and "`import os` is not allowed" in told
+    kept = json.loads((folder.path / "prompts" / "model-g1.json").read_text())
+    assert [m["content"] for m in kept] == [m.content for m in second.messages]
+
+
+def test_running_it_again_does_nothing(finished):
+    folder, table, provider = finished
+    asked = provider.log.read_text()
+    before = {path: path.stat().st_mtime_ns for path in folder.runs.rglob("*.json") if path.name != "table.json"}
+    config = {**configure(folder.runs), "resume": str(folder.path)}
+
+    def no_launch(jobs: Any) -> None:
+        raise AssertionError(f"launched {jobs}")
+
+    again = reward_search.search(
+        reward_search.find_or_start(config), no_launch, provider=provider, say=lambda line: None
+    )
+    assert again == table and provider.log.read_text() == asked
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_it_runs_once_at_a_time(finished):
+    folder, _, provider = finished
+    other = SearchFolder(folder.path, folder.settings)
+    with other.locked(), pytest.raises(UserError, match="running already"):
+        reward_search.search(folder, launch, provider=provider)
+
+
+def test_a_person_rejects_code(tmp_path):
+    shown: list[tuple[str, list[str]]] = []
+
+    def approve(key: str, candidates: Any, best: Any) -> set[str]:
+        shown.append((key, [c.name for c in candidates]))
+        return set()
+
+    config = configure(tmp_path, "approve=ask", "generations=1", "arms=[]")
+    folder, table = run(config, Scripted(tmp_path / "asked.log"), approve=approve)
+    assert shown == [("model-g0", ["model-g0s0"])], "what was refused is not shown"
+    assert folder.ledger.get("approval", "model-g0")["rejected"] == ["model-g0s0"]
+    assert folder.ledger.all("trained") == [] and table["arms"] == {}
+
+
+def test_no_answer_at_all_stops_and_can_be_resumed(tmp_path):
+    config = configure(tmp_path, "generations=1", "samples=1", "arms=[]", "final_seeds=1", "rungs=[]")
+    folder = reward_search.find_or_start(config)
+    with pytest.raises(UserError, match="nothing scripted"):
+        reward_search.search(folder, launch, provider=Scripted(tmp_path / "log", {}), say=lambda line: None)
+    found = reward_search.find_or_start({**config, "resume": True})
+    assert found.path == folder.path
+    table = reward_search.search(found, launch, provider=Scripted(tmp_path / "log"), say=lambda line: None)
+    assert table["arms"]["model"]["candidate"] == "model-g0s0" and table["arms"]["model"]["low"] is None
+    assert [e["event"] for e in search_ledger.read(folder.path / "ledger.jsonl")][:2] == ["search", "resumed"]
+
+
+def test_killed_at_ten_random_moments(tmp_path, finished):
+    """Ends in the same table and the same prompts as the search that was left alone; see kill_search.py."""
+    whole, table, _ = finished
+    config = configure(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.agents.kill_search", json.dumps(config), "10", "7"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = Path(done.stdout.split()[-1])
+    ours = json.loads((folder / "table.json").read_text())
+    assert {**ours, "id": None} == {**table, "id": None}
+    for path in (whole.path / "prompts").iterdir():
+        assert (folder / "prompts" / path.name).read_text() == path.read_text()
+    events = search_ledger.read(folder / "ledger.jsonl")
+    assert sum(e["event"] == "resumed" for e in events) >= 5, "it was killed after it had begun"
+    kinds = [(e["event"], e["key"]) for e in events if e["event"] != "resumed"]
+    assert kinds == [(e["event"], e["key"]) for e in whole.ledger if e["event"] != "resumed"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("proposer=modle", "did you mean 'model'"),
+        ("arms=[humn]", "did you mean 'human'"),
+        ("rungs=[0.5,0.2]", "growing shares"),
+        ("keep=0", "keep=0"),
+        ("samples=0", "samples=0; at least 1"),
+        ("approve=maybe", "unknown approve"),
+        ("trust=blind", "unknown trust"),
+    ],
+)
+def test_bad_settings_are_named(tmp_path, override, message):
+    with pytest.raises(UserError, match=message):
+        reward_search.find_or_start(configure(tmp_path, override))
+    assert not (tmp_path / "sweeps").exists()

@@ -1,0 +1,133 @@
+"""`gantry search` from the command line, through every launcher, each for real."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from agents.confinement import confinement_support
+from tests.agents.kill_search import GOOD, REFUSED
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = (
+    "task=cartpole-swingup", "env_steps=256", "threads=1", "generations=1", "samples=2", "rungs=[]", "arms=[]",
+    "finalists=1", "final_seeds=1", "episodes=4", "evaluation_seeds=1", "report_episodes=4", "report_seeds=1",
+    "ppo.num_envs=16", "ppo.n_steps=8", "ppo.actor_hidden=[16,16]", "ppo.critic_hidden=[16,16]", "video=false",
+)  # fmt: skip
+LAUNCHERS = {
+    "joblib": ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
+    "submitit_local": ("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"),
+    "ray": ("hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2", "+hydra.launcher.ray.remote.num_cpus=1",
+            "+hydra.launcher.ray.init.include_dashboard=false"),
+}  # fmt: skip
+PLUGINS = {"joblib": "hydra_joblib_launcher", "submitit_local": "hydra_submitit_launcher", "ray": "hydra_ray_launcher"}
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(bool(confinement_support()), reason=f"missing: {confinement_support()}"),
+]
+
+
+def gantry(*arguments: str, cwd: Path, expect: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "gantry", "search", *arguments], cwd=cwd, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """Ray's sockets lie below it, and a socket's path may not be longer than 107 characters."""
+    folder = Path(tempfile.mkdtemp(prefix="ray"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_search(launcher, tmp_path, short_folder):
+    if find_spec(f"hydra_plugins.{PLUGINS[launcher]}") is None:
+        pytest.skip(f"{PLUGINS[launcher]} is not installed")
+    options = list(LAUNCHERS[launcher])
+    if launcher == "ray":
+        options.append(f"+hydra.launcher.ray.init._temp_dir={short_folder}")
+    gantry(*TINY, "proposer=mutation", *options, cwd=tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"runs"}, "the search leaves its files below runs/ alone"
+    [folder] = (tmp_path / "runs" / "sweeps").iterdir()
+    table = json.loads((folder / "table.json").read_text())
+    assert table["counts"]["mutation"] == {
+        "proposed": 2, "answered": 2, "executed": 2, "complete": 2, "env_steps": 512, "env_steps_full": 512,
+    }  # fmt: skip
+    assert len(table["arms"]["mutation"]["fitness"]) == 1
+    assert len(list((tmp_path / "runs" / "cartpole-swingup").iterdir())) == 3
+
+
+def transcript(folder: Path) -> Path:
+    """A recorded conversation as `llm=transcript` reads it, on other prompts than ours."""
+    folder.mkdir()
+    answers = {}
+    for place, text in {"g0s0": GOOD, "g0s1": REFUSED}.items():
+        (folder / f"{place}.md").write_text(text)
+        answers[place] = {
+            "file": f"{place}.md", "prompt": None, "prompt_sha256": hashlib.sha256(b"another prompt").hexdigest(),
+            "input_tokens": 900, "output_tokens": 100, "cost_usd": 0.02,
+        }  # fmt: skip
+    content = {
+        "format": 1,
+        "provider": "somebody",
+        "model": "model-7",
+        "date": "2026-11-01",
+        "note": "",
+        "answers": answers,
+    }
+    (folder / "transcript.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_a_transcript_in_a_folder_of_any_name(tmp_path):
+    """From the command line to the table, in a place whose name needs quoting; then again, which does nothing."""
+    place = tmp_path / "it's $HOME, [1=2] ü"
+    place.mkdir()
+    recorded = transcript(tmp_path / "recorded")
+    text = gantry(*TINY, "llm=transcript", f"llm.transcript={recorded}", cwd=place)
+    [folder] = (place / "runs" / "sweeps").iterdir()
+    table = json.loads((folder / "table.json").read_text())
+    assert table["replayed"] and table["arms"]["model"]["replayed"] and "replayed" in text
+    assert "1 of 2 answers ran as they came" in text
+    proposal = json.loads((folder / "ledger.jsonl").read_text().splitlines()[2])
+    assert proposal["event"] == "proposal" and proposal["model"] == "model-7" and proposal["prompt_changed"]
+    written = {path: path.stat().st_mtime_ns for path in place.rglob("rung*.json")}
+    assert len(written) == 2
+    again = gantry(f'resume="{folder}"', cwd=place)
+    assert "1 of 2 answers ran as they came" in again
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+
+
+def test_what_cannot_begin_leaves_nothing(tmp_path):
+    assert "llm.transcript is empty" in gantry(*TINY, "llm=transcript", "llm.transcript=", cwd=tmp_path, expect=2)
+    assert not list((tmp_path / "runs").rglob("search.json"))
+    text = gantry(*TINY, "proposer=mutatoin", cwd=tmp_path, expect=2)
+    assert "did you mean 'mutation'" in text and "Traceback" not in text
+    text = gantry(*TINY, "resume=true", cwd=tmp_path, expect=2)
+    assert "no unfinished search with this configuration" in text
+    assert "is a sweep" in gantry(*TINY, "seed=1,2", cwd=tmp_path, expect=2)
+
+
+def test_nobody_at_the_terminal_to_approve(tmp_path):
+    recorded = transcript(tmp_path / "recorded")
+    text = gantry(*TINY, "llm=transcript", f"llm.transcript={recorded}", "approve=ask", cwd=tmp_path, expect=2)
+    assert "'balance'" in text, "the code is shown"
+    assert "approve=ask needs somebody at a terminal" in text and "continue with: gantry search resume=" in text
+    assert not list((tmp_path / "runs").rglob("rung*.json"))
