@@ -15,7 +15,7 @@ from configs.errors import UserError, unknown
 
 # command: (module, function), one line of help. A command is offered once its module exists.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("agents.demo:main", "train, evaluate, film and report the Go2 walk: the whole tour"),
+    "demo": ("sim2real.demo:main", "train a Go2 to walk, film and report it, walk a simulated Go2 with it"),
     "train": ("agents.train:main", "train a policy (Hydra: task=go2-walk seed=1, -m for sweeps)"),
     "evaluate": ("agents.evaluate:main", "measure a run's policy on the physics sets"),
     "video": ("agents.video:main", "render a video of a run's policy"),
@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "robot": ("sim2real.simulated_robot:main", "start a simulated robot behind the real one's protocol"),
     "deploy": ("sim2real.deploy:main", "run a bundle on a robot"),
     "play": ("watch.play:main", "steer a policy in the browser"),
+    "record": ("agents.llm_transcript:main", "keep a search's answers as a transcript to replay"),
     "report": ("watch.report:main", "write a run's report as one HTML page"),
     "board": ("watch.board:main", "compare runs in the browser"),
     "doctor": ("agents.doctor:main", "say what works on this machine and how to fix what does not"),

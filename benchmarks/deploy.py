@@ -23,18 +23,13 @@ row tells its missed deadlines and the time that the robot lost.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import gc
 import json
-import os
 import random
-import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -47,10 +42,9 @@ from envs import tasks
 from sim2real.bundle import Bundle
 from sim2real.links.link import Command, FloatArray
 from sim2real.log import read_log
+from sim2real.rehearsal import deploy, robot, summary_of, tour
 from sim2real.runtime import MonotonicClock
-from sim2real.tour import tour_row
 
-ROOT = Path(__file__).resolve().parents[1]
 ROUND = ([0.8, 0.0, 0.0], 8.0), ([0.5, 0.0, 0.6], 6.0), ([0.0, 0.3, 0.0], 4.0), ([0.4, 0.0, -0.6], 6.0)
 """Commands and seconds of the walk that is repeated while time is measured."""
 ECHO_NM = 1.0
@@ -58,55 +52,6 @@ ECHO_NM = 1.0
 ECHO_TIMEOUT_S = 0.1
 ECHO_SILENCE_S = 1.0
 """The guard of the round trip is patient: a lost echo must not end the measurement."""
-
-
-def start(*arguments: str) -> subprocess.Popen[str]:
-    """`gantry ...` in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "gantry.py"), *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-    )
-
-
-@contextlib.contextmanager
-def robot(folder: Path, *arguments: str) -> Iterator[int]:
-    """A simulated Go2 until the end of the block; gives its domain.  Raises UserError if it does not start."""
-    domain = random.SystemRandom().randint(1, 100)
-    process = start("robot", "go2", "--domain", str(domain), "--truth", str(folder / "truth.jsonl"), *arguments)
-    try:
-        assert process.stdout is not None and process.stderr is not None
-        if "rt/lowstate" not in process.stdout.readline():
-            raise UserError(f"the simulated robot does not start: {process.stderr.read().strip()}")
-        yield domain
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.communicate(timeout=600)  # a film is rendered now
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-
-
-def deploy(bundle: Path, domain: int, folder: Path, script: str) -> tuple[subprocess.Popen[str], Path]:
-    """`gantry deploy` with a script; gives the process and its log."""
-    log = folder / "run.mcap"
-    arguments = ("--link", "unitree", "--interface", "lo", "--domain", str(domain), "--script", script)
-    return start("deploy", str(bundle), *arguments, "--log", str(log), "--json"), log
-
-
-def summary_of(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """Wait for a deployment; its summary.  Raises UserError with its own words if it gave none."""
-    output, errors = process.communicate()
-    lines = output.splitlines()
-    if not lines or not lines[-1].startswith("{"):
-        raise UserError(f"the deployment failed: {errors.strip()}")
-    summary: dict[str, Any] = json.loads(lines[-1])
-    return summary
 
 
 def jitter_p99_ms(late_s: FloatArray) -> float:
@@ -214,18 +159,6 @@ def measure_round_trip(bundle: Bundle, samples: int) -> dict[str, Any]:
         "round_trips": len(trips_s),
         "round_trips_unseen": unseen,
     }
-
-
-def tour(bundle: Path, physics: str, seed: int, video: Path | None = None, keep: Path | None = None) -> dict[str, Any]:
-    """One tour on one draw of `physics`; `keep` is a folder for its log and record."""
-    with tempfile.TemporaryDirectory(prefix="gantry-tour-") as name:
-        folder = keep or Path(name)
-        folder.mkdir(parents=True, exist_ok=True)
-        film = ("--video", str(video)) if video is not None else ()
-        with robot(folder, "--physics", physics, "--seed", str(seed), *film) as domain:
-            process, log = deploy(bundle, domain, folder, "tour")
-            summary_of(process)
-        return tour_row(folder / "truth.jsonl", log)
 
 
 def run_tours(
