@@ -115,6 +115,7 @@ class TensorPPO(PPO):
         learning_threads: int = 1,
         value_clip: bool = True,
         min_std: float = 0.05,
+        average_last: float = 0.0,
         policy_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -127,7 +128,10 @@ class TensorPPO(PPO):
             learning_threads,
             value_clip,
         )
-        self.min_std = min_std
+        self.min_std, self.average_last = min_std, average_last
+        self.average: list[Tensor] = []
+        """Mean of the actor's parameters over the updates in the last share of the training; empty before."""
+        self.averaged = 0
         environment = self.environment
         mirrors = make_mirrors(environment.observation, environment.robot) if symmetry else None
         policy_kwargs = {**(policy_kwargs or {}), "critic_size": environment.critic_size, "mirrors": mirrors}
@@ -157,6 +161,7 @@ class TensorPPO(PPO):
             "observation": self._observations[0], "critic_observation": self._observations[1],
             "returns": scale.accumulated, "return_statistics": [scale.mean, scale.variance, scale.count],
             "learning_rate": self.adaptive_rate, "num_timesteps": self.num_timesteps, "n_updates": self._n_updates,
+            "average": self.average, "averaged": self.averaged,
         }  # fmt: skip
 
     def restore(self, content: dict[str, Any]) -> None:
@@ -167,6 +172,29 @@ class TensorPPO(PPO):
         scale.mean, scale.variance, scale.count = content["return_statistics"]
         self.adaptive_rate = content["learning_rate"]
         self.num_timesteps, self._n_updates = content["num_timesteps"], content["n_updates"]
+        self.average, self.averaged = list(content.get("average", [])), content.get("averaged", 0)
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Ends the training: the actor becomes the mean of its last updates.
+
+        Each update is drawn towards the episodes that it saw; their mean is better than any of them (Izmailov et
+        al. 2018, "Averaging weights leads to wider optima and better generalization"). A second call does nothing.
+        """
+        for parameter, mean in zip(self.policy.actor.parameters(), self.average, strict=bool(self.average)):
+            parameter.copy_(mean)
+        self.average, self.averaged = [], 0
+
+    @torch.no_grad()
+    def _take_average(self) -> None:
+        if self.progress < 1.0 - self.average_last:
+            return
+        parameters = list(self.policy.actor.parameters())
+        if not self.average:
+            self.average = [torch.zeros_like(parameter) for parameter in parameters]
+        self.averaged += 1
+        for mean, parameter in zip(self.average, parameters, strict=True):
+            mean.lerp_(parameter, 1.0 / self.averaged)
 
     def iterate(self) -> None:
         """One rollout and the update from it."""
@@ -241,6 +269,8 @@ class TensorPPO(PPO):
         policy.normalizer.update(seen[0], mirrors.observation if mirrors else None)
         policy.critic_normalizer.update(seen[1], mirrors.critic if mirrors else None)
         self._n_updates += self.n_epochs
+        if self.average_last > 0:
+            self._take_average()
         self._log(totals / updates, values, returns)
 
     def _update(self, data: list[Tensor], part: Tensor, old_std: Tensor) -> Tensor:

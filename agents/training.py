@@ -92,6 +92,8 @@ class Training:
                     if time.monotonic() - saved_at > self.config["checkpoint_every_s"]:
                         self.save()
                         saved_at = time.monotonic()
+                if self.ppo.num_timesteps >= self.config["env_steps"]:
+                    self.ppo.finish()
                 self.save()
             if interrupted():
                 raise KeyboardInterrupt

@@ -188,7 +188,12 @@ def main() -> None:
     parser.add_argument("--physics", default="report", help="physics set of the tours (default report)")
     parser.add_argument("--jobs", type=int, default=1, help="tours at a time (default 1)")
     parser.add_argument("--video", type=Path, metavar="FILE", help="film the first tour")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the tours' logs and records, and tours.json")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="FOLDER",
+        help="keep the tours' logs and records, and tours.json;\nRUN/deploy/tours shows them in the run's report",
+    )
     options = parser.parse_args()
     for name, lowest in (("minutes", 0.0), ("round_trips", 0), ("tours", 0), ("jobs", 1)):
         if not getattr(options, name) >= lowest:
@@ -205,7 +210,7 @@ def main() -> None:
         figures |= {"tours_without_a_fall": sum(row["falls"] == 0 for row in rows), "tour_rows": rows}
         if options.keep is not None:
             partial = options.keep / ".tours.json"
-            partial.write_text(json.dumps(rows, indent=1))
+            partial.write_text(json.dumps({"tours": rows}, indent=1))
             partial.replace(options.keep / "tours.json")
     finish("deploy", figures | {"bundle_sha256": bundle.contract.sha256}, tasks.get(bundle.contract.task))
 

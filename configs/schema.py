@@ -38,6 +38,8 @@ class PPO:
     initial_std: float = 0.4
     """Exploration at the start, in units of the action, which spans -1 to 1."""
     min_std: float = 0.05
+    average_last: float = 0.1
+    """The finished actor is the mean of its updates over this last share of the training; 0: the last update."""
     actor_hidden: tuple[int, ...] = (128, 128)
     critic_hidden: tuple[int, ...] = (128, 128)
     symmetry: bool = True

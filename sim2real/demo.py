@@ -32,7 +32,7 @@ def main() -> int:
         console.print(table(read_json(run / "evaluation.json")))
     row = walk(run, console)
     import_module("watch.report").write_report(run)
-    for name in ("video.mp4", "evaluation.json", "bundle", "deploy/tour.mp4", "report.html"):
+    for name in ("video.mp4", "evaluation.json", "bundle", "deploy/run.mp4", "report.html"):
         if (run / name).exists():
             console.print(f"{name:<18}{run / name}", soft_wrap=True, highlight=False)
     return 0 if row["ok"] else 1
@@ -43,7 +43,7 @@ def walk(run: Path, console: Console) -> dict[str, Any]:
     export(load_policy(run))
     console.print("walking a simulated Go2 through a tour, over DDS, in real time ...")
     folder = run / "deploy"
-    row = rehearsal.tour(run / "bundle", PHYSICS, 0, video=folder / "tour.mp4", keep=folder)
+    row = rehearsal.tour(run / "bundle", PHYSICS, 0, video=folder / "run.mp4", keep=folder)
     shown = Table(title="tour over DDS, by the robot's own record")
     for column in ("command", "seconds", "distance [m]", "turned [rad]", "velocity off by [m/s]"):
         shown.add_column(column, justify="left" if column == "command" else "right")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from configs.errors import UserError
 from watch import deployment, page, words
 from watch.deployment import Deployment
 from watch.deployment_charts import charts
-from watch.files import Unreadable
+from watch.files import MIB, Unreadable, read_json, regular
 from watch.values import visible
 
 MAX_LISTED = 50
+MAX_FILM = 16 * MIB
 
 
 def write_log_report(log: Path) -> Path:
@@ -47,7 +49,31 @@ def context(d: Deployment) -> dict[str, Any]:
         "deployment_charts": charts(d),
         "about": [(words.label(k).capitalize(), v) for k, v in d.about.items() if not k.startswith("started")],
         "log_name": visible(d.path.name),
+        "film": _film(d.path),
+        "tours": _tours(d.path.parent),
     }  # fmt: skip
+
+
+def _film(log: Path) -> str | None:
+    """The film of the robot beside the log, LOG.mp4 for LOG.mcap, as part of the page."""
+    try:
+        film = regular(log.parent, log.with_suffix(".mp4").name)
+        if film.stat().st_size > MAX_FILM:
+            return None
+        return f"data:video/mp4;base64,{base64.b64encode(film.read_bytes()).decode('ascii')}"
+    except (Unreadable, OSError):
+        return None
+
+
+def _tours(folder: Path) -> list[dict[str, Any]]:
+    """Rows of tours/tours.json, as `python -m benchmarks.deploy RUN --keep RUN/deploy/tours` leaves it."""
+    try:
+        rows = read_json(folder, "tours/tours.json").get("tours")
+    except Unreadable:
+        return []
+    names = ("physics", "seed", "ok", "falls", "distance_m", "largest_tilt_deg", "missed_deadlines")
+    found = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return [{name: visible(str(row.get(name, ""))) for name in names} for row in found[:MAX_LISTED]]
 
 
 def headline(d: Deployment) -> tuple[str, str]:

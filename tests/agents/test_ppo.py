@@ -381,3 +381,35 @@ def test_training_improves_fitness():
     for _ in range(32):
         ppo.iterate()
     assert fitness(ppo) > 0.02
+
+
+def test_the_finished_actor_is_the_mean_of_its_last_updates():
+    ppo = make_ppo(num_envs=8, average_last=0.5)
+
+    def actor() -> Tensor:
+        return torch.cat([p.detach().flatten() for p in ppo.policy.actor.parameters()])
+
+    seen = []
+    for progress in (0.2, 0.49, 0.51, 0.7, 0.9):
+        ppo.progress = progress
+        ppo.iterate()
+        if progress == 0.7:
+            ppo.restore(ppo.snapshot())  # a resumed training goes on with the same mean
+        seen.append(actor())
+    critic = torch.cat([p.detach().flatten() for p in ppo.policy.critic.parameters()])
+    ppo.finish()
+    torch.testing.assert_close(actor(), torch.stack(seen[2:]).mean(0), atol=1e-6, rtol=1e-5)
+    assert not torch.equal(actor(), seen[-1])
+    assert torch.equal(critic, torch.cat([p.detach().flatten() for p in ppo.policy.critic.parameters()]))
+    finished = actor()
+    ppo.finish()
+    assert torch.equal(actor(), finished)
+
+
+def test_without_averaging_the_last_update_stays():
+    ppo = make_ppo(num_envs=8)
+    ppo.progress = 1.0
+    ppo.iterate()
+    before = parameters(ppo)
+    ppo.finish()
+    assert torch.equal(parameters(ppo), before)

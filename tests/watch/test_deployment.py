@@ -201,6 +201,19 @@ class TestInARunsReport:
         assert '<section id="deployment">' not in write_report(run).read_text()
 
 
+def test_film_and_tours_beside_the_log_are_shown(tmp_path):
+    log = write_log(tmp_path / "run.mcap")
+    assert "<video" not in deployment_report.write_log_report(log).read_text()
+    (tmp_path / "run.mp4").write_bytes(b"film")
+    (tmp_path / "tours").mkdir()
+    row = {"physics": "<script>alert(1)</script>", "seed": 4, "ok": True, "falls": 0, "distance_m": 6.125}
+    (tmp_path / "tours" / "tours.json").write_text(json.dumps({"tours": [row, "no row"]}))
+    page = deployment_report.write_log_report(log).read_text()
+    assert 'src="data:video/mp4;base64,ZmlsbQ=="' in page
+    assert "Tours on 1 seeds" in page and "6.125" in page
+    assert "<script>alert" not in page and "&lt;script&gt;alert" in page
+
+
 def test_the_command_takes_logs(log, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["gantry report", str(log)])
     report.main()
