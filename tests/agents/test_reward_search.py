@@ -180,6 +180,7 @@ def test_no_answer_at_all_stops_and_can_be_resumed(tmp_path):
     assert [e["event"] for e in search_ledger.read(folder.path / "ledger.jsonl")][:2] == ["search", "resumed"]
 
 
+@pytest.mark.optin  # some minutes
 def test_killed_at_ten_random_moments(tmp_path, finished):
     """Ends in the same table and the same prompts as the search that was left alone; see kill_search.py."""
     whole, table, _ = finished

@@ -33,7 +33,7 @@ LAUNCHERS = {
 PLUGINS = {"joblib": "hydra_joblib_launcher", "submitit_local": "hydra_submitit_launcher", "ray": "hydra_ray_launcher"}
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.optin,  # some minutes: whole searches; tests/agents/test_sweeps.py tries each launcher in `make test`
     pytest.mark.timeout(600),
     pytest.mark.skipif(bool(confinement_support()), reason=f"missing: {confinement_support()}"),
 ]
