@@ -57,8 +57,6 @@ from agents.confinement_limits import (
 )
 from agents.confinement_seccomp import KILL_PROCESS, seccomp_program
 from agents.confinement_syscalls import MACHINES, call_number
-from agents.confinement_syscalls import MACHINES as _MACHINES  # noqa: F401  (tests look at the tables)
-from agents.confinement_syscalls import SYSCALLS as _SYSCALLS  # noqa: F401
 from agents.confinement_watch import Output, kill, plain_text, watch
 
 __all__ = [

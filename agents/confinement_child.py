@@ -19,7 +19,6 @@ from typing import Any
 from agents.confinement_kernel import prctl, system_call
 from agents.confinement_landlock import SYSTEM_PATHS, apply_landlock, interpreter_paths, is_project_root
 from agents.confinement_limits import (
-    MIB,  # noqa: F401  (sources that tests run by a bare exec see it here)
     PROJECT,
     PROJECT_PACKAGES,
     ConfinementError,

@@ -26,7 +26,6 @@ from agents.reward_dry_run import dry_run
 from agents.reward_extract import extract
 from agents.reward_lists import BUILTINS, COMPONENT_NAME, CONSTANTS, FUNCTIONS, METHODS, PROPERTIES
 from agents.reward_load import Reward, load
-from agents.reward_load import namespaces as _namespaces  # noqa: F401  (what a reward sees; tests look at it)
 from agents.reward_problem import Problem, RewardCodeError, as_data
 
 __all__ = [

@@ -15,8 +15,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -116,18 +114,19 @@ def main(arguments: list[str] | None = None) -> int:
     except LinkError as error:
         raise UserError(str(error)) from error
     show(summary, console)
-    write_report(summary, console)
-    if options.json:
+    if options.json:  # a program reads this; it asks for the page when it wants one
         print(json.dumps({key: _loads(value) for key, value in texts(summary).items()}), flush=True)
+    else:
+        write_report(summary, console)
     return 0 if (script.ok if script is not None else not summary.reasons) else 1
 
 
 def write_report(summary: Summary, console: Console) -> None:
     """The log as a page, where the packages for that are installed: a robot does without."""
-    if summary.log is None or find_spec("plotly") is None or find_spec("jinja2") is None:
+    if summary.log is None or importlib.util.find_spec("plotly") is None or importlib.util.find_spec("jinja2") is None:
         return
     try:
-        path = import_module("watch.deployment_report").write_log_report(summary.log)
+        path = importlib.import_module("watch.deployment_report").write_log_report(summary.log)
         console.print(f"report: {path}", soft_wrap=True)
     except UserError as error:
         console.print(str(error), style="yellow")

@@ -405,7 +405,7 @@ def normal(name: str) -> str:
 
 def test_every_dependency_is_pinned_exactly_once():
     pinned = [r.partition(";")[0].strip() for group in requirements().values() for r in group]
-    assert all(re.fullmatch(r"[\w.-]+(\[\w+\])?==[\w.]+", pin) for pin in pinned), pinned
+    assert all(re.fullmatch(r"[\w.-]+(\[[\w,-]+\])?==[\w.]+", pin) for pin in pinned), pinned
     direct = {normal(re.match(r"[\w.-]+", pin)[0]) for pin in pinned}
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     indirect = [normal(line.partition("==")[0]) for line in lines if not line.startswith("#")]

@@ -17,10 +17,11 @@ import torch
 from agents import candidate, candidate_training, checkpoint, search_states
 from agents.candidate_data import is_source, plain, problem_line, take_back, useful_lines
 from agents.candidate_evaluation import measure
-from agents.confinement import ConfinementError, Outcome, confinement_support
+from agents.confinement import ConfinementError, Outcome
 from configs.errors import UserError
 from envs import tasks
 from envs.state import State, field_docs
+from tests.agents.confined import needs_confinement
 
 
 def test_what_comes_back_is_plain():
@@ -158,7 +159,7 @@ def test_a_file_that_is_no_job_is_named(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(bool(confinement_support()), reason=f"missing: {confinement_support()}")
+@needs_confinement
 def test_stages_continue_one_training(tmp_path, configure):
     """Stopped and continued, a training ends with the bits of one in a single go; a kill in between changes nothing."""
     from agents.confinement import Limits, run_confined

@@ -25,7 +25,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from agents import confinement
+from agents import confinement, confinement_syscalls
 from agents.confinement import (
     MIB,
     ConfinementError,
@@ -38,9 +38,9 @@ from agents.confinement import (
     run_confined,
     seccomp_program,
 )
+from tests.agents.confined import needs_confinement
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
-needs_confinement = pytest.mark.skipif(bool(confinement_support()), reason=f"missing: {confinement_support()}")
 
 HOSTILE = Path(__file__).parent / "hostile"
 SECRET = "the-planted-secret-3f9c"
@@ -226,12 +226,12 @@ LIMIT_CASES = {
     ),
     "one file": ("open('x', 'wb').write(bytes(3_000_000))", {"file_bytes": MIB}, "OSError: [Errno 27]"),
     "folder": (
-        "import time\nfor i in range(9): open(str(i), 'wb').write(bytes(MIB))\ntime.sleep(30)",
+        "import time\nfor i in range(9): open(str(i), 'wb').write(bytes(2**20))\ntime.sleep(30)",
         {"folder_bytes": 8 * MIB},
         "train/ holds more than 8 MiB",
     ),
     "folder after the end": (
-        "for i in range(9): open(str(i), 'wb').write(bytes(MIB))",
+        "for i in range(9): open(str(i), 'wb').write(bytes(2**20))",
         {"folder_bytes": 8 * MIB},
         "train/ holds more than 8 MiB",
     ),
@@ -321,8 +321,8 @@ ALLOWED = 0x7FFF0000
 def decide(machine: str, name: str, *arguments: int, process_id: int = 77, arch: int | None = None) -> int:
     """Interpret the filter as the kernel does (classic BPF over struct seccomp_data); return errno, 0 if
     allowed."""
-    table = confinement._MACHINES[machine]
-    number = confinement._SYSCALLS[name][table.column] if name in confinement._SYSCALLS else int(name)
+    table = confinement_syscalls.MACHINES[machine]
+    number = confinement_syscalls.SYSCALLS[name][table.column] if name in confinement_syscalls.SYSCALLS else int(name)
     words = [number, table.audit_arch if arch is None else arch, 0, 0]
     for value in (*arguments, 0, 0, 0, 0, 0, 0)[:6]:
         words += [value & 0xFFFFFFFF, value >> 32]
@@ -383,8 +383,8 @@ def test_filter_decisions(machine: str) -> None:
 @pytest.mark.skipif(ctypes.util.find_library("seccomp") is None, reason="needs libseccomp to compare with")
 def test_system_call_numbers_agree_with_libseccomp() -> None:
     library = ctypes.CDLL(ctypes.util.find_library("seccomp"))
-    for machine in confinement._MACHINES.values():
-        for name, numbers in confinement._SYSCALLS.items():
+    for machine in confinement_syscalls.MACHINES.values():
+        for name, numbers in confinement_syscalls.SYSCALLS.items():
             known = library.seccomp_syscall_resolve_name_arch(ctypes.c_uint32(machine.audit_arch), name.encode())
             if known == -1:  # newer than the library
                 continue
@@ -754,4 +754,4 @@ os._exit(0)
     assert (
         execute("import os, signal; signal.raise_signal(signal.SIGKILL)", tmp_path).reason == "ended by signal SIGKILL"
     )
-    assert signal.SIGKILL == 9 and platform.machine() in confinement._MACHINES
+    assert signal.SIGKILL == 9 and platform.machine() in confinement_syscalls.MACHINES

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from agents import reward_code
+from agents import reward_code, reward_load
 from agents.reward_code import RewardCodeError, check, dry_run, extract, load
 
 FIELDS = {
@@ -260,7 +260,7 @@ def test_no_listed_function_takes_out_or_inplace_by_position() -> None:
                 yield value
 
     looked_at = 0
-    for namespace in reward_code._namespaces().values():
+    for namespace in reward_load.namespaces().values():
         for function in functions(namespace):
             try:
                 parameters = inspect.signature(function).parameters.values()
@@ -280,7 +280,7 @@ def test_every_listed_name_exists_in_torch() -> None:
     assert {name for name in reward_code.METHODS if not hasattr(tensor, name) and name not in containers} == set()
     assert {name for name in reward_code.PROPERTIES if not hasattr(tensor, name)} == set()
     assert not any(name.endswith("_") or name.startswith("_") for name in reward_code.METHODS)
-    reward_code._namespaces()  # raises AttributeError for a function or constant that does not exist
+    reward_load.namespaces()  # raises AttributeError for a function or constant that does not exist
 
 
 def test_loaded_code_sees_only_the_listed_names() -> None:

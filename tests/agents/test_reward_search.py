@@ -12,15 +12,15 @@ import pytest
 import yaml
 
 from agents import checkpoint, reward_search, search_ledger
-from agents.confinement import confinement_support
 from agents.search_folder import SearchFolder
 from configs.errors import UserError
+from tests.agents.confined import needs_confinement
 from tests.agents.kill_search import GOOD, Scripted, launch
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(bool(confinement_support()), reason=f"missing: {confinement_support()}"),
+    needs_confinement,
 ]
 ROOT = Path(__file__).resolve().parents[2]
 TINY = (

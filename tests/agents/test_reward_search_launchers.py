@@ -5,18 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from agents.confinement import confinement_support
+from tests.agents.confined import needs_confinement
 from tests.agents.kill_search import GOOD, REFUSED
+from tests.agents.launchers import LAUNCHERS, need
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = (
@@ -24,18 +21,10 @@ TINY = (
     "finalists=1", "final_seeds=1", "episodes=4", "evaluation_seeds=1", "report_episodes=4", "report_seeds=1",
     "ppo.num_envs=16", "ppo.n_steps=8", "ppo.actor_hidden=[16,16]", "ppo.critic_hidden=[16,16]", "video=false",
 )  # fmt: skip
-LAUNCHERS = {
-    "joblib": ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
-    "submitit_local": ("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"),
-    "ray": ("hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2", "+hydra.launcher.ray.remote.num_cpus=1",
-            "+hydra.launcher.ray.init.include_dashboard=false"),
-}  # fmt: skip
-PLUGINS = {"joblib": "hydra_joblib_launcher", "submitit_local": "hydra_submitit_launcher", "ray": "hydra_ray_launcher"}
-
 pytestmark = [
     pytest.mark.optin,  # some minutes: whole searches; tests/agents/test_sweeps.py tries each launcher in `make test`
     pytest.mark.timeout(600),
-    pytest.mark.skipif(bool(confinement_support()), reason=f"missing: {confinement_support()}"),
+    needs_confinement,
 ]
 
 
@@ -48,18 +37,9 @@ def gantry(*arguments: str, cwd: Path, expect: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.fixture
-def short_folder() -> Iterator[Path]:
-    """Ray's sockets lie below it, and a socket's path may not be longer than 107 characters."""
-    folder = Path(tempfile.mkdtemp(prefix="ray"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("launcher", [name for name in LAUNCHERS if name != "basic"])
 def test_a_search(launcher, tmp_path, short_folder):
-    if find_spec(f"hydra_plugins.{PLUGINS[launcher]}") is None:
-        pytest.skip(f"{PLUGINS[launcher]} is not installed")
+    need(launcher)
     options = list(LAUNCHERS[launcher])
     if launcher == "ray":
         options.append(f"+hydra.launcher.ray.init._temp_dir={short_folder}")

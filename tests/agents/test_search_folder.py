@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from agents import reward_search, search_folder
-from agents.confinement import confinement_support
 from configs.errors import UserError
 from envs import physics
+from tests.agents.confined import needs_confinement
 
-pytestmark = pytest.mark.skipif(bool(confinement_support()), reason=f"missing: {confinement_support()}")
+pytestmark = needs_confinement
 
 
 def configure(runs: Path, *overrides: str) -> dict[str, Any]:

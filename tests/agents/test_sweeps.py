@@ -4,38 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.agents.launchers import LAUNCHERS, need
+
 ROOT = Path(__file__).resolve().parents[2]
 
-LAUNCHERS = {
-    "basic": (),
-    "joblib": ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
-    "submitit_local": ("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"),
-    "ray": ("hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2", "+hydra.launcher.ray.remote.num_cpus=1",
-            "+hydra.launcher.ray.init.include_dashboard=false"),
-}  # fmt: skip
-PLUGINS = {"joblib": "hydra_joblib_launcher", "submitit_local": "hydra_submitit_launcher", "ray": "hydra_ray_launcher"}
-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-
-
-@pytest.fixture
-def short_folder() -> Iterator[Path]:
-    """Ray's sockets lie below it, and a socket's path may not be longer than 107 characters."""
-    folder = Path(tempfile.mkdtemp(prefix="ray"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def mentioning(text: str) -> list[str]:
@@ -53,8 +34,7 @@ def mentioning(text: str) -> list[str]:
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_sweep(launcher, tmp_path, small, short_folder):
-    if launcher in PLUGINS and find_spec(f"hydra_plugins.{PLUGINS[launcher]}") is None:
-        pytest.skip(f"{PLUGINS[launcher]} is not installed")
+    need(launcher)
     overrides = [o for o in small if not o.startswith(("threads=", "env_steps="))]
     options = list(LAUNCHERS[launcher])
     if launcher == "ray":

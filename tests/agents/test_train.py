@@ -234,6 +234,7 @@ class TestBadInput:
             ("env_steps=0", "env_steps=0|at least 1"),
             ("env_steps=many", "env_steps|many"),
             ("ppo.num_envs=0", "ppo.num_envs=0|at least 1"),
+            ("ppo.average_last=1.5", "ppo.average_last=1.5|valid: 0 to 1"),
             ("terrain=bumpy", "unknown terrain 'bumpy'|flat, rough"),
             ("collision=all", "unknown collision 'all'|feet, full, ground"),
             ("seed=-1", "seed=-1|0 to 4294967295"),

@@ -39,15 +39,6 @@ def runs(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def visit(browser, runs):
-    made = Visit(browser, Board(runs).write().as_uri())
-    yield made
-    assert made.errors == []
-    assert made.foreign == []
-    made.close()
-
-
 def names(p: Any) -> list[str]:
     return p.eval_on_selector_all("#runs tbody tr", "rows => rows.map(row => row.dataset.id.split('/')[1])")
 

@@ -27,15 +27,6 @@ def runs(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def visit(browser, runs):
-    made = Visit(browser, Board(runs).write().as_uri())
-    yield made
-    assert made.errors == []
-    assert made.foreign == []
-    made.close()
-
-
 def open_tree(p) -> None:
     p.click("button[data-view=searches]")
     p.wait_for_selector(".node")
