@@ -38,7 +38,7 @@ class PPO:
     initial_std: float = 0.4
     """Exploration at the start, in units of the action, which spans -1 to 1."""
     min_std: float = 0.05
-    average_last: float = 0.1
+    average_last: float = 0.2
     """The finished actor is the mean of its updates over this last share of the training; 0: the last update."""
     actor_hidden: tuple[int, ...] = (128, 128)
     critic_hidden: tuple[int, ...] = (128, 128)
@@ -56,6 +56,8 @@ class Train:
     """human, sparse, or the path of a file with `def reward(s)`."""
     randomization: Any = "task"
     """task: the task's own ranges; none; the path of a YAML file; or ranges inline: {friction: [0.5, 1.0]}."""
+    curriculum: Any = None
+    """{until: share of the training, start: {term: [low, high]}}: those ranges move to the training's own ones."""
     termination_penalty: float = 0.0
     """What a failure costs, in units of the reward."""
     terrain: str = "flat"
