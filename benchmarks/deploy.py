@@ -2,13 +2,15 @@
 
     python -m benchmarks.deploy BUNDLE [--minutes 10] [--tours 20] [--physics report] [--jobs 1]
 
-Three parts, each with fresh processes on a DDS domain of its own over loopback:
+Three parts, each with fresh processes on a DDS domain of its own over loopback.  Runtime, guard, simulated robot
+and this process share the machine; `scheduling` says what the runtime got of it.  A real robot's own loop and
+physics do not run on the runtime's computer, so there it has more room than here.
 
 **Timing.**  `gantry deploy` walks `gantry robot go2` for so many minutes at the contract's 50 Hz: full LowCmd_
 and LowState_, guard, log.  `tick_p99_ms` is from wake-up to command sent; a missed deadline is a command sent
 later than one period after its deadline.  Jitter is the p99 of how far a command's lateness lies from the
 run's median lateness.  Meanwhile this process runs an empty loop, the same clock and the same absolute
-deadlines with nothing to do, and measures the same of its wake-ups.
+deadlines, the same scheduling with nothing to do, and measures the same of its wake-ups.
 
 **Round trip.**  LowState_ echoes no command, so the robot's physics answers: every motor is limp but one, to
 which a feed-forward torque of alternating sign is sent through the guard; the robot reports it as that motor's
@@ -23,7 +25,6 @@ row tells its missed deadlines and the time that the robot lost.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import random
 import sys
@@ -40,10 +41,11 @@ from benchmarks.report import finish
 from configs.errors import UserError
 from envs import tasks
 from sim2real.bundle import Bundle
+from sim2real.clock import MonotonicClock
 from sim2real.links.link import Command, FloatArray
 from sim2real.log import read_log
+from sim2real.realtime import no_garbage_collection, real_time
 from sim2real.rehearsal import deploy, robot, summary_of, tour
-from sim2real.runtime import MonotonicClock
 
 ROUND = ([0.8, 0.0, 0.0], 8.0), ([0.5, 0.0, 0.6], 6.0), ([0.0, 0.3, 0.0], 4.0), ([0.4, 0.0, -0.6], 6.0)
 """Commands and seconds of the walk that is repeated while time is measured."""
@@ -63,15 +65,12 @@ def empty_loop(period_s: float, ended: threading.Event) -> FloatArray:
     """(T,) [s] lateness of wake-ups on absolute deadlines, with nothing to do, until `ended`."""
     clock = MonotonicClock()
     late_s: list[float] = []
-    gc.disable()
-    try:
+    with real_time(), no_garbage_collection():
         began_s = clock.now_s()
         while not ended.is_set():
             deadline_s = began_s + len(late_s) * period_s
             clock.wait_until(deadline_s)
             late_s.append(clock.now_s() - deadline_s)
-    finally:
-        gc.enable()
     return np.array(late_s)
 
 
@@ -117,6 +116,7 @@ def measure_timing(bundle: Bundle, minutes: float) -> dict[str, Any]:
         "states_received": summary["link"]["received"],
         "states_lost": summary["link"]["lost"],
         "damped_for": summary["reasons"],
+        "scheduling": summary["scheduling"],
         "log_dropped": summary["log_dropped"],
     }
 
@@ -129,7 +129,7 @@ def measure_round_trip(bundle: Bundle, samples: int) -> dict[str, Any]:
     draw = random.Random(0)
     trips_s: list[float] = []
     unseen = 0
-    with tempfile.TemporaryDirectory(prefix="gantry-deploy-") as name, robot(Path(name)) as domain:
+    with tempfile.TemporaryDirectory(prefix="gantry-deploy-") as name, robot(Path(name)) as domain, real_time():
         link = UnitreeLink(contract.safety, interface="lo", domain=domain, guard_silence_s=ECHO_SILENCE_S)
         link.open()
         try:

@@ -12,31 +12,32 @@ import importlib.util
 import json
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
-from configs.errors import UserError, unknown
+from configs.errors import UserError
 from sim2real.bundle import Bundle
-from sim2real.commands import CommandSource, Gamepad, Keyboard, RemoteSource, Script, State, load_script
-from sim2real.links.link import Link, LinkError
+from sim2real.clock import MonotonicClock
+from sim2real.commands import CommandSource
+from sim2real.deploy_link import make_link
+from sim2real.deploy_view import show, status_line
+from sim2real.keyboard import Keyboard
+from sim2real.links.link import LinkError
 from sim2real.log import texts
-from sim2real.runtime import MonotonicClock, Runtime, Summary
+from sim2real.realtime import PRIORITY, real_time
+from sim2real.runtime import Runtime
+from sim2real.script import load_script
+from sim2real.script_source import Script
+from sim2real.sticks import Gamepad, RemoteSource
+from sim2real.timing import Summary
 
 ROBOTS = {"unitree": ("go2",)}
 """Robots that each link can drive; the simulation takes whatever the bundle says."""
-LINKS = ("simulation", "unitree")
 LOOPBACK = ("lo", "lo0")
-_MEMBERS = ("health", "joint_names", "open", "read", "send", "foreign_publishers", "doubts", "clear", "close")
-STATUS_HZ = 4
-_COLORS = {State.RUNNING: "green", State.DAMPING: "red", State.LIMP: "yellow"}
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -70,7 +71,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="end after this time")
     parser.add_argument("--log", type=Path, help="log file (default: beside the bundle, in deploy/)")
     parser.add_argument("--operator", default="operator", help="name under which damping is cleared")
-    parser.add_argument("--fifo", type=int, metavar="PRIORITY", help="Linux real-time priority, if permitted")
+    parser.add_argument(
+        "--fifo",
+        type=int,
+        default=PRIORITY,
+        metavar="PRIORITY",
+        help=f"Linux real-time priority of the loop, if permitted (default {PRIORITY}; 0: none)",
+    )
     parser.add_argument("--spin-ms", type=float, default=0.0, help="poll for the last part of each wait")
     parser.add_argument("--json", action="store_true", help="print the summary as one JSON line, last")
     return parser.parse_args(arguments)
@@ -79,6 +86,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Deploy; 0 if the script was done, or the session ended without a latched stop, else 1."""
     options = parse(arguments)
+    if not 0 <= options.fifo <= 99:
+        raise UserError(f"--fifo {options.fifo}: valid is a priority from 1 to 99, or 0 for none")
     console = Console(stderr=options.json)
     robots = ROBOTS.get(options.link)
     bundle = Bundle.load(options.bundle)
@@ -109,7 +118,9 @@ def main(arguments: list[str] | None = None) -> int:
         )
         if any(isinstance(source, Keyboard) for source in sources):
             console.print(Keyboard.HELP, style="dim")
-        with interruptible(runtime), status_line(runtime, console):
+        # The thread that draws shares the interpreter's lock with the loop, so it is scheduled as the loop is.
+        priority = 0 if options.lock_step else options.fifo
+        with interruptible(runtime), real_time(priority), status_line(runtime, console):
             summary = runtime.run(options.seconds)
     except LinkError as error:
         raise UserError(str(error)) from error
@@ -157,65 +168,6 @@ def confirm(options: argparse.Namespace, console: Console) -> None:
         raise UserError("not confirmed; nothing was sent")
 
 
-def make_link(options: argparse.Namespace, bundle: Bundle, log: Path) -> Link:
-    """The link that the options name.  Raises UserError for an unknown one, or if what it needs is not installed."""
-    if ":" in options.link:
-        return own_link(options.link, bundle, options.address)
-    if options.link not in LINKS:
-        raise unknown("link", options.link, LINKS)
-    if options.link == "simulation":
-        try:
-            from sim2real.links.simulation import SimulationLink
-
-            return SimulationLink(
-                bundle.contract, physics=options.physics, seed=options.seed, real_time=not options.lock_step
-            )
-        except ModuleNotFoundError as error:
-            raise UserError(
-                f"the simulation link needs {error.name}; install gantry-lab[train], or use --link unitree"
-            ) from error
-    try:
-        from sim2real.links.unitree import UnitreeLink
-    except ModuleNotFoundError as error:
-        raise UserError(f"the unitree link needs {error.name}; install gantry-lab[robot]") from error
-    log.parent.mkdir(parents=True, exist_ok=True)
-    return UnitreeLink(
-        bundle.contract.safety,
-        interface=options.interface,
-        domain=options.domain,
-        use_guard=not options.no_guard,
-        guard_log=log.with_suffix(".guard.log"),
-    )
-
-
-def own_link(choice: str, bundle: Bundle, address: str) -> Link:
-    """An instance of FILE.py:CLASS or MODULE:CLASS, made from the contract and `address`.
-
-    Raises UserError if there is no such class or it lacks members of `Link`.
-    """
-    place, _, name = choice.rpartition(":")
-    path = Path(place)
-    try:
-        if path.suffix == ".py":
-            spec = importlib.util.spec_from_file_location(path.stem, path)
-            assert spec is not None and spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[path.stem] = module  # dataclasses look their module up
-            spec.loader.exec_module(module)
-        else:
-            module = importlib.import_module(place)
-    except (ImportError, OSError) as error:
-        raise UserError(f"--link {choice}: {error}; write FILE.py:CLASS or MODULE:CLASS") from error
-    if not hasattr(module, name):
-        raise UserError(f"--link {choice}: {place} has no {name!r}")
-    link = getattr(module, name)(bundle.contract, address)
-    missing = [member for member in _MEMBERS if not hasattr(link, member)]
-    if missing:
-        raise UserError(f"--link {choice}: {name} lacks {', '.join(missing)}; see docs/add-a-link.md")
-    made: Link = link
-    return made
-
-
 def make_sources(options: argparse.Namespace, bundle: Bundle, script: Script | None) -> list[CommandSource]:
     """Who commands, the first to steer first; the keyboard can always stop, if there is one."""
     commands = bundle.contract.commands
@@ -247,66 +199,6 @@ def interruptible(runtime: Runtime) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def status_line(runtime: Runtime, console: Console) -> Iterator[None]:
-    """One line that follows the runtime, drawn by a thread of its own; nothing if nobody looks."""
-    if not console.is_terminal:
-        yield
-        return
-    ended = threading.Event()
-
-    def draw() -> None:
-        with Live(console=console, auto_refresh=False, transient=True) as live:
-            while not ended.wait(1.0 / STATUS_HZ):
-                live.update(status(runtime), refresh=True)
-
-    thread = threading.Thread(target=draw, name="status", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
-def status(runtime: Runtime) -> Text:
-    """State, command, lateness and what is wrong, in one line."""
-    timing, decision, reading = runtime.timing, runtime.decision, runtime.reading
-    line = Text(f"{runtime.state!s:>9}", style=_COLORS.get(runtime.state, "cyan"))
-    if len(runtime.command):
-        line.append("  " + " ".join(f"{value:+.2f}" for value in runtime.command), "default")
-    if timing.tick_s:
-        line.append(f"  tick {timing.tick_s[-1] * 1e3:.2f} ms  missed {timing.missed}", "dim")
-    if reading is not None and reading.battery_soc is not None:
-        line.append(f"  battery {reading.battery_soc:.0f} %", "dim")
-    if decision is not None and decision.reasons:
-        line.append("  " + "; ".join(decision.reasons), "red" if decision.state == "damping" else "yellow")
-    line.no_wrap, line.overflow = True, "ellipsis"
-    return line
-
-
-def show(summary: Summary, console: Console) -> None:
-    """The script's table, the timing, what was wrong and where the log is."""
-    if summary.steps:
-        table = Table("step", "asked", "outcome", "s", "m", "rad", "measured by", title="tour")
-        for step in summary.steps:
-            numbers = [
-                "" if value is None else f"{value:.2f}" for value in (step.seconds, step.distance_m, step.angle_rad)
-            ]
-            measured = "" if step.distance_m is None else step.measured
-            table.add_row(step.name, step.asked, step.outcome, *numbers, measured)
-        console.print(table)
-    tick = summary.tick_ms
-    console.print(
-        f"{summary.ticks} ticks in {summary.seconds:.1f} s, {summary.missed_deadlines} deadlines missed, "
-        f"{summary.skipped_ticks} ticks fell out; tick p50 {tick.get('p50', 0):.2f} ms, "
-        f"p99 {tick.get('p99', 0):.2f} ms; {summary.limited_ticks} commands limited"
-    )
-    for reason in summary.reasons:
-        console.print(f"damped for {reason}", style="red")
-    console.print(f"log: {summary.log}", soft_wrap=True)
 
 
 def _loads(text: str) -> Any:

@@ -139,7 +139,7 @@ class GuardClient:
         """Connect.  Raises GuardLost if no guard listens there."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._frames = FrameReader()
-        self._status = GuardStatus()
+        self._status, self._status_payload = GuardStatus(), b""
         self._heard_s = time.monotonic()
         self._sequence = 0
         self._lost = ""
@@ -162,14 +162,18 @@ class GuardClient:
             while data := self._socket.recv(65536):
                 for frame in self._frames.feed(data):
                     if frame.kind is Kind.STATUS:
-                        self._status = GuardStatus.from_json(frame.payload)
-                        self._heard_s = time.monotonic()
+                        self._take_status(frame.payload)
             self._lose("the guard closed the connection")
         except BlockingIOError:
             return self._status
         except (OSError, ValueError, KeyError, TypeError) as error:
             self._lose(f"the guard is gone: {error}")
         raise GuardLost(self._lost)
+
+    def _take_status(self, payload: bytes) -> None:
+        if payload != self._status_payload:  # it repeats itself twenty times a second
+            self._status, self._status_payload = GuardStatus.from_json(payload), payload
+        self._heard_s = time.monotonic()
 
     def silent_s(self) -> float:
         """Seconds since the guard was last heard; call after `status`."""

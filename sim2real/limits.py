@@ -21,6 +21,7 @@ _ARRAYS = ("lower", "upper", "velocity", "torque", "target_rate", "kp_max", "kd_
 """Names of `_PER_JOINT` in `LimitArrays`."""
 _CHANGES = ("gain", "velocity_target", "feed_forward", "position", "rate", "torque")
 _QUANTITIES = ("joint_target", "joint_velocity_target", "kp", "kd", "joint_torque")
+_KD = _QUANTITIES.index("kd")
 WIRE_TOLERANCE = 1e-4
 """Relative and absolute slack of `command_violation`: a command loses digits as float32 on the wire."""
 
@@ -113,7 +114,21 @@ class SafetyLimits:
         """The per-joint numbers as read-only arrays, made once."""
         given = {name: _frozen(getattr(self, field)) for name, field in zip(_ARRAYS, _PER_JOINT, strict=True)}
         joints = len(self.joint_names)
-        return LimitArrays(**given, zero=_frozen((0.0,) * joints), one=_frozen((1.0,) * joints))
+        zero, one = _frozen((0.0,) * joints), _frozen((1.0,) * joints)
+        speed, torque, slack = given["velocity"], given["torque"], WIRE_TOLERANCE
+        low = np.array([given["lower"], -speed, zero, zero, -torque])
+        high = np.array([given["upper"], speed, given["kp_max"], given["kd_max"], torque])
+        soft_kd_max = np.maximum(given["kd_max"], self.damping_kd)
+        derived = {
+            "soft_kd_max": soft_kd_max,
+            "floor": low - slack * (1.0 + np.abs(high)),
+            "ceiling": high + slack * (1.0 + np.abs(high)),
+            "soft_kd_ceiling": soft_kd_max + slack * (1.0 + soft_kd_max),
+            "reach": given["target_rate"] * self.control_dt_s,
+        }
+        for array in derived.values():
+            array.setflags(write=False)
+        return LimitArrays(**given, zero=zero, one=one, **derived)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready content, the inverse of `from_dict`."""
@@ -146,6 +161,15 @@ class LimitArrays:
     kd_max: FloatArray
     zero: FloatArray
     one: FloatArray
+    soft_kd_max: FloatArray
+    """Highest damping of a joint that is not held: damping_kd is allowed, too."""
+    reach: FloatArray
+    """[rad] farthest that a target moves in one control period."""
+    floor: FloatArray
+    """(5, J) what the fields of a `Command` must not be below, in their order, with `WIRE_TOLERANCE`."""
+    ceiling: FloatArray
+    """(5, J) what they must not be above; a soft joint's damping has `soft_kd_ceiling` instead."""
+    soft_kd_ceiling: FloatArray
 
 
 def _frozen(values: tuple[float, ...]) -> FloatArray:
@@ -199,7 +223,7 @@ def limit_command(
     a = limits.arrays
     kp = _clip(command.kp, a.zero, a.kp_max)
     soft = kp == 0.0
-    kd = _clip(command.kd, a.zero, np.where(soft, np.maximum(a.kd_max, limits.damping_kd), a.kd_max))
+    kd = _clip(command.kd, a.zero, np.where(soft, a.soft_kd_max, a.kd_max))
     velocity_target = _clip(command.joint_velocity_target, -a.velocity, a.velocity)
     feed_forward = _clip(command.joint_torque, -a.torque, a.torque)
     in_range = _clip(command.joint_target, a.lower, a.upper)
@@ -260,22 +284,27 @@ def command_violation(
     """
     a = limits.arrays
     soft = command.kp == 0.0
-    names: tuple[str, ...] = _QUANTITIES
     values = np.array(
         [command.joint_target, command.joint_velocity_target, command.kp, command.kd, command.joint_torque]
     )
-    low = np.array([a.lower, -a.velocity, a.zero, a.zero, -a.torque])
-    kd_max = np.where(soft, np.maximum(a.kd_max, limits.damping_kd), a.kd_max)
-    high = np.array([a.upper, a.velocity, a.kp_max, kd_max, a.torque])
+    ceiling = a.ceiling
+    if soft.any():
+        ceiling = ceiling.copy()
+        ceiling[_KD] = np.where(soft, a.soft_kd_ceiling, ceiling[_KD])
+    inside = (values >= a.floor) & (values <= ceiling)  # false for NaN, too
+    if not inside.all():
+        at, joint = (int(index) for index in np.argwhere(~inside)[0])
+        return _outside(limits, _QUANTITIES[at], joint, values[at, joint])
     if previous_target is not None:
+        step = command.joint_target - previous_target
+        reach = a.reach * max(1, periods)
         # A soft joint's target means nothing, so any step is within reach.
-        reach = np.where(soft, np.inf, a.target_rate * limits.control_dt_s * max(1, periods))
-        names = (*_QUANTITIES, "step of joint_target")
-        values = np.concatenate([values, [command.joint_target - previous_target]])
-        low, high = np.concatenate([low, [-reach]]), np.concatenate([high, [reach]])
-    slack = WIRE_TOLERANCE * (1.0 + np.abs(high))
-    inside = (values >= low - slack) & (values <= high + slack)  # false for NaN, too
-    if inside.all():
-        return None
-    at, joint = (int(index) for index in np.argwhere(~inside)[0])
-    return f"{names[at]} of {limits.joint_names[joint]} is {values[at, joint]:.6g}, outside its limits"
+        near = soft | (np.abs(step) <= reach + WIRE_TOLERANCE * (1.0 + reach))
+        if not near.all():
+            joint = int(near.argmin())
+            return _outside(limits, "step of joint_target", joint, step[joint])
+    return None
+
+
+def _outside(limits: SafetyLimits, what: str, joint: int, value: float) -> str:
+    return f"{what} of {limits.joint_names[joint]} is {value:.6g}, outside its limits"

@@ -12,7 +12,7 @@ from typing import Any
 
 from configs.errors import UserError, unknown
 from sim2real.links.unitree_commands import MOTOR_ORDER
-from sim2real.links.unitree_wire import BUTTONS
+from sim2real.links.unitree_remote import BUTTONS
 from sim2real.robot_channel import Channel
 from sim2real.robot_core import SENSORS, SensorFault, SimulatedRobot
 

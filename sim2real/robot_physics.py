@@ -38,11 +38,12 @@ _OWN = {"motor_strength", "kp", "kd", "action_delay"}
 """Terms that training writes into MuJoCo's motors; this robot's own motors and channel take them instead."""
 
 
-def draw_physics(set_name: str, seed: int) -> Values:
+def draw_physics(set_name: str, seed: int, at_once: int | None = None) -> Values:
     """One draw, keyed by (seed, term): a term's value does not depend on which others the set has.
 
-    Pushes are left out: nobody kicks the robot unless the console does.  Raises UserError for an unknown
-    set or a range outside its term's bounds.
+    `at_once` says how many of the set's terms are shifted, instead of the set itself.  Pushes are left out:
+    nobody kicks the robot unless the console does.  Raises UserError for an unknown set or a range outside its
+    term's bounds.
     """
     task = tasks.get(TASK)
     chosen = physics_set(task, set_name)
@@ -51,7 +52,8 @@ def draw_physics(set_name: str, seed: int) -> Values:
     fields = Fields(cast(Any, _OneModel(build_model(robot, collision="full"), robot)))
     values: Values = {}
     zero = np.zeros(1, np.int64)
-    which = shifted(draws.stream(seed, "robot shifts"), len(shifts), chosen.at_once, zero, zero)[0]
+    many = chosen.at_once if at_once is None else at_once
+    which = shifted(draws.stream(seed, "robot shifts"), len(shifts), many, zero, zero)[0]
     ranges |= {name: span for (name, span), now in zip(shifts.items(), which, strict=True) if now}
     for name, (low, high) in ranges.items():
         term = TERMS[name]
@@ -115,13 +117,16 @@ class RobotPhysics:
         }
 
 
-def make_physics(robot_name: str, set_name: str, seed: int) -> RobotPhysics:
-    """Build the model of `robot_name` with a draw of `set_name`.  Raises UserError for unknown names."""
+def make_physics(robot_name: str, set_name: str, seed: int, at_once: int | None = None) -> RobotPhysics:
+    """Build the model of `robot_name` with a draw of `set_name` (see `draw_physics`).
+
+    Raises UserError for unknown names.
+    """
     task = tasks.get(TASK)
     if robot_name != task.robot:
         raise unknown("robot behind the Unitree protocol", robot_name, [task.robot])
     robot = robots.get(robot_name)
-    values = draw_physics(set_name, seed)
+    values = draw_physics(set_name, seed, at_once)
     chosen = physics_set(task, set_name)
     solver = SOLVER if chosen.solver == SolverSettings() else replace(chosen.solver, physics_dt_s=0.001)
     model = build_model(robot, collision="full", terrain=chosen.terrain, solver=solver)

@@ -11,7 +11,8 @@ import mujoco
 import numpy as np
 
 from sim2real.links.link import Remote
-from sim2real.links.unitree_wire import LOW_STATE, MOTOR_MODE_SERVO, Message, encode_remote
+from sim2real.links.unitree_remote import encode_remote
+from sim2real.links.unitree_wire import LOW_STATE, MOTOR_MODE_SERVO, Message
 from sim2real.robot_body import Body
 from sim2real.robot_motors import Battery, Motors
 from sim2real.robot_physics import Array, RobotPhysics

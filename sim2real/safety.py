@@ -291,15 +291,19 @@ def _malformed(reading: Reading, joints: int) -> str | None:
         "battery_soc": (),
     }
     shapes |= {name: shape for name, shape in optional.items() if getattr(reading, name) is not None}
+    values: dict[str, Any] = {name: getattr(reading, name) for name in shapes}
     for name, shape in shapes.items():
-        value: Any = getattr(reading, name)
-        if np.shape(value) != shape:
-            return f"{name} has shape {np.shape(value)}; valid is {shape}"
-        array = np.asarray(value)
-        if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-            return f"{name} is not finite: {value}"
+        if np.shape(values[name]) != shape:
+            return f"{name} has shape {np.shape(values[name])}; valid is {shape}"
+    arrays = {name: np.asarray(value) for name, value in values.items()}
+    numeric = all(array.dtype.kind in "fiu" for array in arrays.values())
+    # All in one look, because it is almost always good; which one is bad matters only then.
+    if not numeric or not np.isfinite(np.concatenate([array.reshape(-1) for array in arrays.values()])).all():
+        for name, array in arrays.items():
+            if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+                return f"{name} is not finite: {values[name]}"
     for name in ("quaternion", "gravity"):
-        length = float(np.linalg.norm(getattr(reading, name)))
+        length = _length(arrays[name])
         if not abs(length - 1.0) <= _UNIT_SLACK:
             return f"{name} has length {length:.3f}; valid is 1"
     return None
@@ -307,6 +311,10 @@ def _malformed(reading: Reading, joints: int) -> str | None:
 
 def _tilt(quaternion: FloatArray, gravity: FloatArray) -> float:
     """Angle [rad] between the base's z axis and the vertical: by orientation or by gravity, the larger."""
-    _, x, y, _ = quaternion / np.linalg.norm(quaternion)
-    up = min(1.0 - 2.0 * (x * x + y * y), -gravity[2] / np.linalg.norm(gravity))
-    return math.acos(min(1.0, max(-1.0, float(up))))
+    _, x, y, _ = (quaternion / _length(quaternion)).tolist()
+    up = min(1.0 - 2.0 * (x * x + y * y), -float(gravity[2]) / _length(gravity))
+    return math.acos(min(1.0, max(-1.0, up)))
+
+
+def _length(vector: FloatArray) -> float:
+    return math.sqrt(float(vector @ vector))

@@ -24,6 +24,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import UserError
+from sim2real.realtime import PRIORITY, real_time
 
 if TYPE_CHECKING:
     from sim2real.robot_core import SimulatedRobot
@@ -75,6 +76,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("robot", help="go2")
     parser.add_argument("--physics", default="nominal", help="physics set: nominal, randomized, select, report")
     parser.add_argument("--seed", type=int, default=0, help="which draw of the physics set, and the noise")
+    parser.add_argument("--shifts", type=int, help="how many of the set's parameters are shifted (default: as the set)")
     parser.add_argument("--interface", default="lo", help="network interface (default lo)")
     parser.add_argument("--domain", type=int, default=0, help="DDS domain (default 0, as a real Go2)")
     parser.add_argument("--start", default="lying", choices=["lying", "standing", "hanging"])
@@ -117,7 +119,9 @@ def main(arguments: list[str] | None = None) -> int:
     from sim2real.robot_physics import make_physics
     from sim2real.robot_video import Film
 
-    physics = make_physics(options.robot, options.physics, options.seed)
+    if options.shifts is not None and options.shifts < 0:
+        raise UserError(f"--shifts {options.shifts}: valid is 0 or more")
+    physics = make_physics(options.robot, options.physics, options.seed, options.shifts)
     film = Film(physics.model, options.video) if options.video is not None else None
     try:
         robot = SimulatedRobot(
@@ -130,12 +134,16 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         raise UserError(f"--truth {options.truth}: {error.strerror or error}") from error
     try:
-        return _run(robot, film, options)
+        # A real robot's loop waits for nobody; but its computer is its own, so here the runtime comes first.
+        with real_time(PRIORITY - 10):
+            health, diverged = _run(robot, film, options)
     except LinkError as error:
         raise UserError(str(error)) from error
+    return _finish(robot, film, health, diverged)
 
 
-def _run(robot: SimulatedRobot, film: Film | None, options: argparse.Namespace) -> int:
+def _run(robot: SimulatedRobot, film: Film | None, options: argparse.Namespace) -> tuple[Health, bool]:
+    """Be the robot until it ends; how well it kept real time, and whether the simulation diverged."""
     from sim2real.links.unitree_dds import (
         LOW_CMD_TOPIC,
         LOW_STATE_TOPIC,
@@ -185,7 +193,7 @@ def _run(robot: SimulatedRobot, film: Film | None, options: argparse.Namespace) 
             due_s = _wait(due_s + TICK_S, health)
     finally:
         console.close()
-    return _finish(robot, film, health, diverged)
+    return health, diverged
 
 
 def _wait(due_s: float, health: Health) -> float:

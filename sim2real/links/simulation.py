@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim2real.bundle import Contract
 from sim2real.commands import Pose
+from sim2real.contract import Contract
 from sim2real.links.link import Command, FloatArray, LinkError, LinkHealth, Reading
 
 if TYPE_CHECKING:

@@ -31,9 +31,10 @@ from sim2real.links.unitree_dds import (
     make_participant,
 )
 from sim2real.links.unitree_motion_switcher import MotionSwitcher
+from sim2real.links.unitree_readings import ReadingMaker
 from sim2real.links.unitree_ticks import TickClock
 from sim2real.links.unitree_types import LowState_
-from sim2real.links.unitree_wire import LOW_STATE, Message, decode_all, decode_remote
+from sim2real.links.unitree_wire import LOW_STATE, Message, decode, tick_of, undamaged
 
 GUARD_SILENT_S = 0.5
 """A guard that was not heard for this long counts as gone; it speaks every 50 ms."""
@@ -59,7 +60,7 @@ class UnitreeLink:
         a joint is not one of the robot's."""
         self.health = LinkHealth()
         self._limits = limits
-        self._motors = motor_indices(limits.joint_names)
+        self._make_reading = ReadingMaker(motor_indices(limits.joint_names))
         self._interface = interface
         self._domain = domain
         self._use_guard = use_guard
@@ -71,7 +72,7 @@ class UnitreeLink:
         self._guard: GuardProcess | None = None
         self._guard_lost = ""
         self._ticks = TickClock()
-        self._target: FloatArray = np.zeros(len(self._motors))
+        self._target: FloatArray = np.zeros(len(limits.joint_names))
 
     @property
     def joint_names(self) -> Sequence[str]:
@@ -132,7 +133,7 @@ class UnitreeLink:
             if newest is not None:
                 stamp_s = self._ticks.stamp(now_s)
                 self.health.late_s = self._ticks.late_s
-                return self._reading(newest, stamp_s)
+                return self._make_reading(newest, stamp_s)
             if now_s >= deadline_s:
                 return None
             self._reader.wait(deadline_s - now_s)
@@ -207,43 +208,20 @@ class UnitreeLink:
 
     def _newest(self, messages: list[bytes]) -> Message | None:
         """The newest whole message by the robot's counter; counts and drops the others."""
-        newest: Message | None = None
-        for message in decode_all(messages, LOW_STATE) if messages else ():
+        newest: bytes | None = None
+        for data, good in zip(messages, undamaged(messages, LOW_STATE), strict=True):
             self.health.received += 1
-            if message is None:
+            if not good:
                 self.health.damaged += 1
                 continue
-            tick = int(message["tick"])
+            tick = tick_of(data)
             if self._ticks.is_late(tick):
                 self.health.out_of_order += 1
                 continue
             self._ticks.count(tick)
-            newest = message
+            newest = data
         self.health.lost = self._ticks.lost
-        return newest
-
-    def _reading(self, message: Message, stamp_s: float) -> Reading:
-        motors = message["motor_state"]
-        imu = message["imu_state"]
-        quaternion = imu["quaternion"].astype(np.float64)
-        w, x, y, z = quaternion
-        battery = message["bms_state"]
-        return Reading(
-            stamp_s=stamp_s,
-            tick=int(message["tick"]),
-            joint_position=motors["q"][self._motors].astype(np.float64),
-            joint_velocity=motors["dq"][self._motors].astype(np.float64),
-            joint_torque=motors["tau_est"][self._motors].astype(np.float64),
-            quaternion=quaternion,
-            angular_velocity=imu["gyroscope"].astype(np.float64),
-            # The world's -z axis in the base frame: minus the third row of the rotation matrix of w, x, y, z.
-            gravity=np.array([2 * (w * y - x * z), -2 * (y * z + w * x), 2 * (x * x + y * y) - 1]),
-            acceleration=imu["accelerometer"].astype(np.float64),
-            motor_temperature=motors["temperature"][self._motors].astype(np.float64),
-            battery_soc=float(battery["soc"]),
-            battery_voltage_v=float(message["power_v"]),
-            remote=decode_remote(message["wireless_remote"]),
-        )
+        return None if newest is None else decode(newest, LOW_STATE, check_crc=False)
 
     def _own_topic(self) -> CommandPublisher:
         if self._publisher is None:

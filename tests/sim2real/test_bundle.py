@@ -15,7 +15,10 @@ from onnx.external_data_helper import convert_model_to_external_data
 
 from configs.errors import UserError
 from sim2real import bundle as bundle_module
-from sim2real.bundle import CONTRACT_FILE, POLICY_FILE, Bundle, BundleError, decode, encode, save
+from sim2real.bundle import CONTRACT_FILE, POLICY_FILE, Bundle, save
+from sim2real.contract import BundleError
+from sim2real.numbers32 import decode, encode
+from sim2real.onnx_file import refuse_external_data
 from tests.sim2real.untrained import exported
 
 
@@ -209,7 +212,7 @@ def test_weights_outside_are_found_in_constants_and_subgraphs_too(tmp_path):
     for nodes in ([constant], [branch]):
         model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "outer", [], []))
         with pytest.raises(BundleError, match="external data"):
-            bundle_module._refuse_external_data(model.SerializeToString(), tmp_path)
+            refuse_external_data(model.SerializeToString(), tmp_path)
 
 
 def test_what_is_no_graph_is_refused(folder):

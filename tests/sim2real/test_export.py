@@ -14,8 +14,12 @@ import torch
 
 from envs.observations import push_frame
 from sim2real import export as export_module
-from sim2real.bundle import POLICY_FILE, Bundle, BundleError, open_session
-from sim2real.export import OPSET, DeployedPolicy, export, main, parity, record, rollouts, to_onnx
+from sim2real.bundle import POLICY_FILE, Bundle
+from sim2real.contract import BundleError
+from sim2real.deployed_policy import OPSET, DeployedPolicy, module_policy, to_onnx
+from sim2real.export import export, main
+from sim2real.export_checks import environment, parity, record, rollouts
+from sim2real.policy import open_session
 from tests.sim2real.untrained import exported, untrained
 
 TASKS = ("cartpole-swingup", "go2-walk")
@@ -86,7 +90,7 @@ def test_the_first_tick_fills_the_history():
     module, session = graph_of(loaded)
     recording = record(loaded, 3, 0)
     row = {name: rows[0] for name, rows in recording.readings.items()}
-    policy = export_module._module_policy(session, module)
+    policy = module_policy(session, module)
     first = policy(row)
     readings = {name: torch.from_numpy(value)[None] for name, value in row.items()}
     frame = loaded.observation.frame(readings, torch.zeros(1, 12))
@@ -97,7 +101,7 @@ def test_the_first_tick_fills_the_history():
 
 
 def graph_of(loaded):
-    env = export_module._environment(loaded, 1, 0)
+    env = environment(loaded, 1, 0)
     driven = torch.from_numpy(loaded.robot.driven_index)
     module = DeployedPolicy(loaded, env.joint_lower[driven], env.joint_upper[driven])
     sizes = {name: rows.shape[1] for name, rows in record(loaded, 1, 0).readings.items()}
@@ -108,7 +112,7 @@ def test_parity_finds_a_change_of_one_weight():
     loaded = untrained("cartpole-swingup", exported("cartpole-swingup").path.parent)
     module, session = graph_of(loaded)
     recording = record(loaded, 100, 3)
-    policy = export_module._module_policy(session, module)
+    policy = module_policy(session, module)
     same, trained = parity(module, policy, recording)
     assert same < 1e-6 and trained < 1e-6
     with torch.no_grad():
@@ -119,8 +123,7 @@ def test_parity_finds_a_change_of_one_weight():
     assert parity(module, policy, recording)[1] == pytest.approx(1e-4, rel=0.01)
 
 
-@pytest.mark.parametrize("where", ["parity", "fitness"])
-def test_no_bundle_is_left_behind_by_a_graph_that_differs(tmp_path, monkeypatch, where):
+def test_no_bundle_is_left_behind_by_a_graph_that_differs(tmp_path, monkeypatch):
     loaded = replace(untrained("cartpole-swingup", tmp_path))
     good = export(loaded, num_sims=2)
     assert good.path == tmp_path / "bundle"
@@ -135,20 +138,24 @@ def test_no_bundle_is_left_behind_by_a_graph_that_differs(tmp_path, monkeypatch,
             weight.copy_(right)
         return graph
 
-    if where == "parity":
-        monkeypatch.setattr(export_module, "to_onnx", wrong)
+    with monkeypatch.context() as patch:
+        patch.setattr(export_module, "to_onnx", wrong)
         complaint = r"differ by up to 0\.\d+ rad from the torch policy over 1000 recorded ticks"
-    else:
-        better = [0.0]
+        with pytest.raises(BundleError, match=complaint):
+            export(loaded, num_sims=2)
+    assert list(tmp_path.iterdir()) == []
 
-        def unlike(*args):
-            better[0] += 0.4
-            return replace(rollouts(*args), fitness=np.array([0.1, 0.11]) + better[0])
+    better = [0.0]
 
-        monkeypatch.setattr(export_module, "rollouts", unlike)
+    def unlike(*args):
+        better[0] += 0.4
+        return replace(rollouts(*args), fitness=np.array([0.1, 0.11]) + better[0])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(export_module, "rollouts", unlike)
         complaint = r"mean fitness over 2 episodes is 0.9050 in onnxruntime and 0.5050 in torch"
-    with pytest.raises(BundleError, match=complaint):
-        export(loaded, num_sims=2)
+        with pytest.raises(BundleError, match=complaint):
+            export(loaded, num_sims=2)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -156,7 +163,7 @@ def test_rollouts_by_graph_and_torch_agree_in_fitness():
     loaded = untrained("cartpole-swingup", exported("cartpole-swingup").path.parent, gain=0.05)
     module, session = graph_of(loaded)
     ours = rollouts(loaded, 3, 5)
-    theirs = rollouts(loaded, 3, 5, [export_module._module_policy(session, module) for _ in range(3)])
+    theirs = rollouts(loaded, 3, 5, [module_policy(session, module) for _ in range(3)])
     assert np.allclose(ours.fitness, theirs.fitness, atol=1e-3)
     assert np.allclose(ours.target_rate, theirs.target_rate, rtol=1e-2) and (ours.target_rate > 0).all()
 

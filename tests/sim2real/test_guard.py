@@ -361,6 +361,21 @@ def test_a_stopped_sender_brings_damping_within_the_silence_limit(guard: GuardPr
     assert "damping silence: no command for 0.2" in guard.log_path.read_text()
 
 
+def test_a_guard_that_was_held_up_does_not_take_its_own_pause_for_silence(guard: GuardProcess, wire: Wire) -> None:
+    sender = start_sender(guard)
+    try:
+        wire.listen(0.3)
+        for _ in range(5):
+            os.kill(guard.process.pid, signal.SIGSTOP)
+            time.sleep(SILENCE_S + 0.05)
+            os.kill(guard.process.pid, signal.SIGCONT)
+            after = wire.listen(0.2)
+            assert len(after) > 50 and not any(is_damping(command) for _, command in after)
+    finally:
+        sender.kill()
+        sender.wait()
+
+
 def test_a_bad_command_never_reaches_the_wire(guard: GuardProcess, wire: Wire) -> None:
     guard.client.send(HOLD)
     guard.client.send(with_value("joint_target", 50.0))

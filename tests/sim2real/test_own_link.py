@@ -18,7 +18,7 @@ import pytest
 
 from configs.errors import UserError
 from sim2real.bundle import Bundle
-from sim2real.deploy import own_link
+from sim2real.deploy_link import own_link
 from sim2real.links.link import Link
 from sim2real.log import read_log
 from tests.sim2real.processes import Disturbed, only_load

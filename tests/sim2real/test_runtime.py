@@ -17,28 +17,17 @@ import pytest
 
 from configs.errors import UserError
 from sim2real import deploy
-from sim2real.commands import (
-    Action,
-    Gamepad,
-    Keyboard,
-    Pose,
-    ProgramSource,
-    RemoteSource,
-    Request,
-    Script,
-    Situation,
-    State,
-    Step,
-    load_script,
-    parse_script,
-    sticks_to_command,
-    tour,
-)
+from sim2real.clock import MonotonicClock
+from sim2real.commands import Action, Pose, ProgramSource, Request, Situation, State
+from sim2real.keyboard import Keyboard
 from sim2real.limits import command_violation
 from sim2real.links.link import Link, LinkError, Remote
 from sim2real.links.simulation import SimulationLink
 from sim2real.log import read_log
-from sim2real.runtime import MonotonicClock, Runtime
+from sim2real.runtime import Runtime
+from sim2real.script import Step, load_script, parse_script, tour
+from sim2real.script_source import Script
+from sim2real.sticks import Gamepad, RemoteSource, sticks_to_command
 from tests.sim2real.fake_link import FakeLink, nan_gyro
 from tests.sim2real.untrained import exported
 
@@ -192,7 +181,7 @@ def test_a_policy_that_fails_is_damped(go2, tmp_path):
         def __call__(self, readings: object) -> object:
             raise RuntimeError("no such operator")
 
-    runtime._policy = Broken()  # type: ignore[assignment]
+    runtime.states.policy = Broken()  # type: ignore[assignment]
     summary = runtime.run((STANDING_TICKS + 20) * DT_S)
     assert summary.reasons[0].startswith("policy:") and plan.states()[-1] is State.DAMPING
     events = read_log(tmp_path / "log.mcap").messages["/event"]
@@ -591,7 +580,8 @@ folder, fake, log = sys.argv[1:]
 sys.path.insert(0, fake)
 from fake_link import FakeLink
 from sim2real.bundle import Bundle
-from sim2real.commands import Script, tour
+from sim2real.script import tour
+from sim2real.script_source import Script
 from sim2real.log import read_log
 from sim2real.runtime import Runtime
 import sim2real.deploy

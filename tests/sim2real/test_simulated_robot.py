@@ -34,6 +34,7 @@ from sim2real.links.unitree_dds import (
     make_participant,
 )
 from sim2real.links.unitree_motion_switcher import MotionSwitcher
+from sim2real.links.unitree_remote import decode_remote
 from sim2real.links.unitree_types import LowCmd_, LowState_
 from sim2real.links.unitree_wire import (
     LOW_CMD,
@@ -43,7 +44,6 @@ from sim2real.links.unitree_wire import (
     Message,
     WireError,
     decode,
-    decode_remote,
     encode,
     encode_unchecked,
     start_low_cmd,

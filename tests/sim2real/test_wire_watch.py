@@ -10,7 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sim2real.bundle import Bundle, Contract
+from sim2real.bundle import Bundle
+from sim2real.contract import Contract
 from sim2real.links.link import Command
 from sim2real.links.unitree_commands import low_cmd, motor_indices
 from sim2real.links.unitree_dds import LOW_CMD_TOPIC, LOW_STATE_TOPIC, EncodedWriter

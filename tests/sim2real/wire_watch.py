@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sim2real.bundle import Contract
+from sim2real.contract import Contract
 from sim2real.links.unitree_commands import motor_indices
 from sim2real.links.unitree_dds import LOW_CMD_TOPIC, LOW_STATE_TOPIC, encoded_type, make_participant
 from sim2real.links.unitree_types import LowCmd_, LowState_
