@@ -104,7 +104,7 @@ def load_policy(run: Path) -> LoadedPolicy:
     config = run_folder.read_config(run)
     task = tasks.get(config["task"])
     robot = robots.get(task.robot)
-    observation = Observation(robot, task.observation, task.history)
+    observation, ball = Observation(robot, task.observation, task.history), task.ball is not None
     try:
         ppo = config["ppo"]
         networks = {name: ppo[name] for name in ("actor_hidden", "critic_hidden")}
@@ -113,8 +113,8 @@ def load_policy(run: Path) -> LoadedPolicy:
         raise UserError(f"{run / 'config.yaml'} holds no configuration of a run: {error} is missing") from error
     policy = ActorCritic(
         observation_space(observation.size), action_space(robot.num_actions), lambda _: 0.0,
-        critic_size=critic_size(observation, robot),
-        mirrors=make_mirrors(observation, robot) if symmetric else None, **networks,
+        critic_size=critic_size(observation, robot, ball),
+        mirrors=make_mirrors(observation, robot, ball) if symmetric else None, **networks,
     )  # fmt: skip
     _load_weights(policy, read(run / CHECKPOINT)["policy"], run / CHECKPOINT)
     policy.set_training_mode(False)

@@ -48,9 +48,9 @@ class Episodes:
     """bool: the simulation broke down; such episodes are left out of every mean and reported."""
     length_s: np.ndarray
     measures: dict[str, np.ndarray]
-    """Mean of each measure over the episode's steps."""
+    """Mean of each measure over the episode's judged steps, or its value at the last step; see Task."""
     foot_use: np.ndarray
-    """(N, F) share of the time that each foot carries load."""
+    """(N, F) share of the judged steps in which each foot carries load."""
 
 
 @torch.no_grad()
@@ -62,7 +62,7 @@ def run_episodes(act: Act, environment: Environment, on_step: Callable[[Step], N
     task, n = environment.task, environment.num_envs
     observation, _ = environment.reset()
     alive = torch.ones(n, dtype=torch.bool)
-    fitness, steps = torch.zeros(n), torch.zeros(n)
+    fitness, steps, judged_steps = torch.zeros(n), torch.zeros(n), torch.zeros(n)
     fallen, broken = torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.bool)
     sums = {name: torch.zeros(n) for name in task.measures}
     feet = torch.zeros(n, len(environment.robot.feet))
@@ -71,11 +71,17 @@ def run_episodes(act: Act, environment: Environment, on_step: Callable[[Step], N
 
         def measure(live: Tensor = taken) -> None:
             s, weight = environment.state, live.float()
-            fitness.add_(task.fitness_rate(s) * weight * ~s.terminated)
-            for name, function in task.measures.items():
-                sums[name].add_(function(s) * weight)
-            feet.add_(s.foot_contact * weight[:, None])
+            share = 1.0 if task.fitness_share is None else task.fitness_share(s)
+            fitness.add_(task.fitness_rate(s) * share * weight * ~s.terminated)
             steps.add_(weight)
+            judged = weight if task.judged is None else weight * task.judged(s)
+            judged_steps.add_(judged)
+            for name, function in task.measures.items():
+                if name in task.measured_at_end:
+                    sums[name] = torch.where(live, function(s), sums[name])
+                else:
+                    sums[name].add_(function(s) * judged)
+            feet.add_(s.foot_contact * judged[:, None])
 
         environment.on_measured = measure
         step = environment.step(act(observation))
@@ -89,13 +95,14 @@ def run_episodes(act: Act, environment: Environment, on_step: Callable[[Step], N
         if not alive.any():
             break
     environment.on_measured = None
-    count = steps.clamp(min=1.0)
+    count = judged_steps.clamp(min=1.0)
+    whole = environment.episodes.max_steps if task.fitness_share is None else 1
     return Episodes(
-        fitness=(fitness / environment.episodes.max_steps).numpy(),
+        fitness=(fitness / whole).numpy(),
         fallen=fallen.numpy(),
         diverged=broken.numpy(),
         length_s=(steps * environment.dt).numpy(),
-        measures={name: (value / count).numpy() for name, value in sums.items()},
+        measures={n: (value if n in task.measured_at_end else value / count).numpy() for n, value in sums.items()},
         foot_use=(feet / count[:, None]).numpy(),
     )
 

@@ -146,11 +146,11 @@ class Mirrors:
     action: Mirror
 
 
-def make_mirrors(observation: Observation, robot: RobotSpec) -> Mirrors | None:
-    """The mirrors of a robot's networks; None without left-right symmetry."""
+def make_mirrors(observation: Observation, robot: RobotSpec, ball: bool = False) -> Mirrors | None:
+    """The mirrors of a robot's networks, whose critic may see a ball; None without left-right symmetry."""
     if not robot.mirror_joints:
         return None
-    return Mirrors(observation.mirror, critic_mirror(observation, robot), action_mirror(robot))
+    return Mirrors(observation.mirror, critic_mirror(observation, robot, ball), action_mirror(robot))
 
 
 class ActorCritic(ActorCriticPolicy):

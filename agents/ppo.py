@@ -133,7 +133,8 @@ class TensorPPO(PPO):
         """Mean of the actor's parameters over the updates in the last share of the training; empty before."""
         self.averaged = 0
         environment = self.environment
-        mirrors = make_mirrors(environment.observation, environment.robot) if symmetry else None
+        ball = environment.task.ball is not None
+        mirrors = make_mirrors(environment.observation, environment.robot, ball) if symmetry else None
         policy_kwargs = {**(policy_kwargs or {}), "critic_size": environment.critic_size, "mirrors": mirrors}
         super().__init__(
             ActorCritic, env, learning_rate=learning_rate, n_steps=n_steps, n_epochs=n_epochs,

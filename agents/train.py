@@ -50,7 +50,10 @@ def resolve_ranges(choice: Any, task: Task) -> dict[str, tuple[float, float]]:
             raise UserError(f"randomization {path} is no valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(choice, Mapping):
         raise UserError(f"randomization {choice!r} is no mapping; write {{term: [low, high]}}")
-    return randomization.validate(choice)
+    ranges = randomization.validate(choice)
+    if "push_velocity" in ranges and "push_interval" not in ranges:
+        raise UserError("randomization push_velocity: nobody is pushed without push_interval: [5.0, 15.0] or the like")
+    return ranges
 
 
 def count_threads(configured: int) -> int:
@@ -102,6 +105,7 @@ def prepare(config: dict[str, Any]) -> tuple[Path, Training]:
     if resume:
         run = _find_unfinished(config) if resume is True else run_folder.require(Path(str(resume)), *_NEEDED)
         kept = run_folder.read_config(run)
+        _refuse_changes(config, kept, run)
         ranges = yaml.safe_load((run / "randomization.yaml").read_text()) or {}
         training = Training(kept, run, run / "reward.py", randomization.validate(ranges))
         training.resume()
@@ -121,6 +125,16 @@ def prepare(config: dict[str, Any]) -> tuple[Path, Training]:
         shutil.rmtree(run)  # nothing half-written stays
         raise
     return run, training
+
+
+def _refuse_changes(config: Mapping[str, Any], kept: Mapping[str, Any], run: Path) -> None:
+    """A run continues as it began. Raises UserError where the command line asks for something else."""
+    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+~")
+        asked, has = (OmegaConf.select(OmegaConf.create(dict(c)), key) for c in (config, kept))
+        if key not in ("resume", "runs", "task") and asked != has:
+            raise UserError(f"{key}={asked}: {run} continues with {key}={has}; leave {key} out, or start a new run")
 
 
 def _as_yaml(content: Any) -> str:

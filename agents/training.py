@@ -13,6 +13,7 @@ from typing import Any, TextIO
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 
 from agents import checkpoint, run_folder
+from agents.curriculum import Curriculum
 from agents.ppo import TensorPPO
 from agents.progress import Progress
 from agents.stages import Stages
@@ -29,9 +30,10 @@ class Training:
         self.task = tasks.get(config["task"])
         self.threads = int(config["threads"])
         ppo = dict(config["ppo"])
+        self.curriculum = Curriculum(config.get("curriculum"), ranges)
         self.environment = Environment(
             self.task, ppo.pop("num_envs"), reward=rewards.load(reward_file), seed=config["seed"],
-            randomization=ranges, terrain=config["terrain"], collision=config["collision"],
+            randomization=self.curriculum.final, terrain=config["terrain"], collision=config["collision"],
             num_threads=self.threads, termination_penalty=config["termination_penalty"],
         )  # fmt: skip
         networks = {name: ppo.pop(name) for name in ("actor_hidden", "critic_hidden", "initial_std")}
@@ -106,6 +108,7 @@ class Training:
         """One rollout and the update from it, and what the logs say about them."""
         began = time.perf_counter()
         self.ppo.progress = min(1.0, self.ppo.num_timesteps / self.config["env_steps"])
+        self.curriculum.apply(self.environment, self.ppo.progress)
         self.ppo.iterate()
         self.iteration += 1
         took = time.perf_counter() - began

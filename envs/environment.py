@@ -1,7 +1,9 @@
 """The batched environment: physics, episodes, state, reward and observations of N simulations, in tensors."""
 
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -86,7 +88,7 @@ class Environment:
         """Simulations that diverged and were restarted, since the environment was made."""
         self.ground = ground = Ground(RoughGround() if terrain == "rough" and self.robot.feet else None)
         model = build_model(self.robot, terrain=terrain, collision=collision, solver=solver, rough=ground.rough,
-                            stiction=stiction, visual=False)  # fmt: skip
+                            stiction=stiction, visual=False, ball=task.ball)  # fmt: skip
         self.sim = Simulation(model, self.robot, num_envs, num_threads)
         ranges = task.randomization if randomization is None else randomization
         self.randomizer = Randomizer(self.sim, ranges, seed, shifts or {}, at_once)
@@ -106,7 +108,7 @@ class Environment:
 
     @property
     def critic_size(self) -> int:
-        return critic_size(self.observation, self.robot)
+        return critic_size(self.observation, self.robot, self.task.ball is not None)
 
     def reset(self, stagger: bool = False) -> tuple[Tensor, Tensor]:
         """Starts a new episode everywhere; returns the observation (N, ...) and the critic's (N, ...).
@@ -138,6 +140,8 @@ class Environment:
         if self.on_measured is not None:
             self.on_measured()
         reward, components = self._reward()
+        if self.task.command is not None and self.task.command.until is not None:
+            e.release(self.task.command.until(s))
         e.advance()
         s.command = e.command
         truncated = torch.from_numpy((e.step >= e.max_steps) | diverged) & ~s.terminated
@@ -229,12 +233,19 @@ class Environment:
 
     def _reward(self) -> tuple[Tensor, dict[str, Tensor]]:
         s = self.state
-        components = self.reward(s)
+        try:
+            components = self.reward(s)
+        except Exception as error:
+            raise UserError(f"the reward fails: {type(error).__name__}: {error}{_line_of(error)}") from error
+        if not isinstance(components, dict) or not components:
+            kind = "an empty dict" if components == {} else f"a {type(components).__name__}"
+            raise UserError(f"the reward returns {kind}; it must return a dict of named tensors (N,)")
         if self.termination_penalty:
             components = {**components, "termination": -self.termination_penalty * s.terminated.float()}
         for name, value in components.items():
-            if value.shape != (self.num_envs,):
-                raise UserError(f"reward component {name!r} has shape {tuple(value.shape)}, not ({self.num_envs},)")
+            if not isinstance(value, Tensor) or value.shape != (self.num_envs,):
+                is_now = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"type {type(value).__name__}"
+                raise UserError(f"reward component {name!r} has {is_now}; it must be a tensor of ({self.num_envs},)")
         stacked = torch.stack(list(components.values()))
         total = stacked[0]
         for component in stacked[1:]:  # one by one: the order in which sum(0) adds depends on the batch size
@@ -305,10 +316,17 @@ class Environment:
             foot_air_time=zeros(f),
             foot_contact_time=zeros(f), foot_touchdown=zeros(f, dtype=torch.bool), foot_position_b=zeros(f, 3),
             foot_height=zeros(f), foot_velocity_w=zeros(f, 3), illegal_contact=zeros(dtype=torch.bool),
+            ball_position_b=zeros(0), ball_linear_velocity_b=zeros(0), ball_angular_velocity_b=zeros(0),
             terminated=zeros(dtype=torch.bool), time_s=zeros(),
         )  # fmt: skip
         self._measure.show(self._packed, state)
         return state
+
+
+def _line_of(error: Exception) -> str:
+    """Where in the reward's file it happened."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    return f" ({Path(frames[0].filename).name}, line {frames[0].lineno})" if frames else ""
 
 
 _REMEMBERED = ("action", "previous_action", "joint_target", "joint_acceleration", "foot_contact", "foot_touchdown",

@@ -7,6 +7,7 @@ from torch import Tensor
 from envs import draws
 from envs.ground import Ground
 from envs.measurement import Measurement
+from envs.pushes import Pushes
 from envs.randomization import Randomizer
 from envs.simulation import Simulation
 from envs.tasks.task import Task
@@ -36,12 +37,16 @@ class Starts:
         qvel[:, sim.joint_dofs] = spread(start.joint_velocity, joints, joints)
         if sim.floating:
             rest = 2 * joints
-            xy = ground.spawn(u[:, rest : rest + 2])
-            yaw = 2 * np.pi * u[:, rest + 2]
+            xy = ground.spawn(u[:, rest : rest + 2]) if start.spread else np.zeros((NUM_STARTS, 2))
+            yaw = spread(start.heading, rest + 2)[:, 0]
             qpos[:, :2] = xy
             qpos[:, 2] = robot.home_base_height_m + spread(start.base_height_m, rest + 3)[:, 0]
             qpos[:, 2] += ground.height(*xy.astype(np.float32).T)
             qpos[:, 3:7] = np.stack([np.cos(yaw / 2), 0 * yaw, 0 * yaw, np.sin(yaw / 2)], 1)
+            if sim.ball_qpos is not None:
+                qpos[:, sim.ball_qpos : sim.ball_qpos + 2] = xy
+                qpos[:, sim.ball_qpos + 2] += ground.height(*xy.astype(np.float32).T)
+            qpos[:, :2] += spread(start.base_offset_m, rest + 10, 2)
             qvel[:, :6] = spread(start.base_velocity, rest + 4, 6)
         self.rows = sim.initial_rows(qpos, qvel, np.broadcast_to(robot.home_target, (NUM_STARTS, robot.num_actions)))
         idle = np.zeros((NUM_STARTS, sim.model.nu)), np.zeros((NUM_STARTS, sim.model.nsensordata))
@@ -61,6 +66,8 @@ class Episodes:
         self.max_steps = round(task.episode_length_s / dt)
         self.episode = np.full(n, -1, dtype=np.int64)
         self.step = np.zeros(n, dtype=np.int64)
+        self.identity = np.arange(n)
+        """(N,) what keys a simulation's starts, commands and pushes; equal numbers give equal episodes."""
         self._key, self._seed = draws.stream(seed, "episode"), seed
         self._resample_steps, self._commands = 0, np.zeros((n, 1, 0), dtype=np.float32)
         if task.command is not None:
@@ -70,14 +77,16 @@ class Episodes:
             self._command_span = np.array(task.command.high) - self._command_low
             self._commands = np.zeros((n, segments, len(task.command.low)), dtype=np.float32)
         self.command = torch.zeros(n, self._commands.shape[2])
-        self._push_steps = np.zeros((n, 0), dtype=np.int64)
-        if {"push_velocity", "push_interval"} <= set(randomizer.ranges):
-            shortest_s = randomizer.ranges["push_interval"][0]
-            count = max(1, min(int(task.episode_length_s / shortest_s), self.max_steps))
-            self._push_steps = np.zeros((n, count), dtype=np.int64)
-            self._push_velocity = np.zeros((n, count, 2))
-            self._next_push = np.full(n, np.iinfo(np.int64).max)
-            self._pushed = np.zeros(n, dtype=np.int64)
+        self._ball_key = draws.stream(seed, "ball pushes")
+        self.pushes = self._pushes("push_velocity", 0)
+        """Of the base; None where there are none."""
+        self.ball_pushes = self._pushes("ball_push_velocity", sim.ball_dofs)
+
+    def _pushes(self, term: str, dof: int | None) -> Pushes | None:
+        ranges = self._randomizer.ranges
+        if dof is None or not {term, "push_interval"} <= set(ranges):
+            return None
+        return Pushes(self._sim, dof, ranges[term], ranges["push_interval"], self.max_steps)
 
     def begin(self, ids: np.ndarray) -> Tensor:
         """New episodes for simulations ids (K,). Returns the measurements (width, K) of their starts."""
@@ -85,26 +94,28 @@ class Episodes:
         self.step[ids] = 0
         episode = self.episode[ids]
         self._randomizer.reset(ids, episode)
-        commands, pushes = self._commands[0].size + self._commands.shape[1], 3 * self._push_steps.shape[1]
-        u = draws.uniform(self._key, ids, episode, size=1 + commands + pushes)
+        commands = self._commands[0].size + self._commands.shape[1]
+        pushes = self.pushes.draws if self.pushes else 0
+        u = draws.uniform(self._key, self.identity[ids], episode, size=1 + commands + pushes)
         start = (u[:, 0] * NUM_STARTS).astype(np.int64)
         offset = self._randomizer.values.get("motor_offset")
         self._sim.reset(ids, self._starts.rows[start], None if offset is None else -offset[ids])
         if self._resample_steps:
             self._draw_commands(ids, u[:, 1 : 1 + commands])
-        if pushes:
-            self._draw_pushes(ids, u[:, 1 + commands :])
+        if self.pushes:
+            self.pushes.begin(ids, u[:, 1 + commands :])
+        if self.ball_pushes:
+            size = self.ball_pushes.draws
+            self.ball_pushes.begin(ids, draws.uniform(self._ball_key, self.identity[ids], episode, size=size))
         return self._starts.measured[:, torch.from_numpy(start)]
 
     def stagger(self) -> None:
         """Takes a random part of the time off every episode that has just begun."""
         u = draws.uniform(draws.stream(self._seed, "stagger"), np.arange(len(self.step)), self.episode)[:, 0]
         self.step[:] = (u * self.max_steps).astype(np.int64)
-        if self._push_steps.shape[1]:
-            self._pushed[:] = (self._push_steps <= self.step[:, None]).sum(1)
-            last = self._push_steps.shape[1] - 1
-            upcoming = np.take_along_axis(self._push_steps, np.minimum(self._pushed, last)[:, None], 1)[:, 0]
-            self._next_push[:] = np.where(self._pushed <= last, upcoming, np.iinfo(np.int64).max)
+        for pushes in (self.pushes, self.ball_pushes):
+            if pushes:
+                pushes.skip(self.step)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The live arrays that hold where each episode stands."""
@@ -114,9 +125,9 @@ class Episodes:
             "commands": self._commands,
             "command": self.command.numpy(),
         }
-        if self._push_steps.shape[1]:
-            arrays |= {"push_steps": self._push_steps, "push_velocity": self._push_velocity,
-                       "next_push": self._next_push, "pushed": self._pushed}  # fmt: skip
+        for name, pushes in (("push", self.pushes), ("ball_push", self.ball_pushes)):
+            if pushes:
+                arrays |= {f"{name}_{part}": value for part, value in pushes.arrays().items()}
         return arrays
 
     def _draw_commands(self, ids: np.ndarray, u: np.ndarray) -> None:
@@ -125,31 +136,23 @@ class Episodes:
         assert command is not None
         u = u.reshape(len(ids), self._commands.shape[1], -1)
         moving = u[:, :, :1] >= command.standing_share
-        self._commands[ids] = (self._command_low + self._command_span * u[:, :, 1:]) * moving
+        drawn = self._command_low + self._command_span * u[:, :, 1:]
+        self._commands[ids] = (drawn if command.fixed is None else np.array(command.fixed)) * moving
         self.command[torch.from_numpy(ids)] = torch.from_numpy(self._commands[ids, 0])
 
-    def _draw_pushes(self, ids: np.ndarray, u: np.ndarray) -> None:
-        """When and how hard the episodes' pushes are, from uniform draws u (K, 3 * pushes)."""
-        count = self._push_steps.shape[1]
-        (low_s, high_s), (low, high) = (self._randomizer.ranges[name] for name in ("push_interval", "push_velocity"))
-        times_s = np.cumsum(low_s + (high_s - low_s) * u[:, :count], 1)
-        self._push_steps[ids] = np.maximum(np.round(times_s / self._sim.robot.control_dt_s), 1)
-        self._push_velocity[ids] = (low + (high - low) * u[:, count:]).reshape(-1, count, 2)
-        self._pushed[ids] = 0
-        self._next_push[ids] = self._push_steps[ids, 0]
-
     def push(self) -> None:
-        """Pushes the simulations whose time has come: a sudden change of the base's velocity."""
-        if not self._push_steps.shape[1]:
-            return
-        due = np.flatnonzero(self.step >= self._next_push)
-        if len(due):
-            index = self._pushed[due]
-            self._sim.qvel[due, :2] += self._push_velocity[due, index]
-            self._pushed[due] = index + 1
-            more = index + 1 < self._push_steps.shape[1]
-            following = self._push_steps[due, np.minimum(index + 1, self._push_steps.shape[1] - 1)]
-            self._next_push[due] = np.where(more, following, np.iinfo(np.int64).max)
+        """Pushes the simulations whose time has come: a sudden change of the base's or the ball's velocity."""
+        for pushes in (self.pushes, self.ball_pushes):
+            if pushes:
+                pushes.push(self.step)
+
+    def release(self, done: Tensor) -> None:
+        """Nothing more is asked of the simulations done (N,) bool until their next episode."""
+        rows = (done & (self.command != 0).any(1)).nonzero()[:, 0]
+        if len(rows):
+            self._commands[rows.numpy()] = 0.0
+            self.command = self.command.clone()  # the last step's state keeps the command it was judged by
+            self.command[rows] = 0.0
 
     def advance(self) -> None:
         """Counts a step; commands that are due take effect."""

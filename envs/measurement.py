@@ -13,6 +13,7 @@ from envs.state import State
 
 CONTACT_FORCE_N = 1.0
 """A foot that carries more than this is on the ground."""
+_BALL = ("ball_position_b", "ball_linear_velocity_b", "ball_angular_velocity_b")
 
 
 class Measurement:
@@ -46,6 +47,8 @@ class Measurement:
             }  # fmt: skip
             self._foot_radius = np.float32(model.geom(robot.feet[0]).size[0])
             self._find_sensors(model, robot)
+        if sim.ball_qpos is not None:
+            shapes |= {name: (3,) for name in _BALL}
         self.columns: dict[str, slice] = {}
         self._shapes = shapes
         start = 0
@@ -62,8 +65,12 @@ class Measurement:
         self._sees_touch = f"{robot.base_body}_touch" in [model.sensor(i).name for i in range(model.nsensor)]
         if not self._sees_touch:
             return  # only feet can touch the ground
-        self._legal_at = [int(model.sensor(f"{body}_touch").adr[0]) for body in robot.contact_bodies]
+        legal = list(robot.contact_bodies)
+        if self._sim.ball_qpos is not None:
+            legal += [model.body(model.body(body).parentid[0]).name for body in legal]
+        self._legal_at = [int(model.sensor(f"{body}_touch").adr[0]) for body in legal]
         self._touch_at = int(model.sensor(f"{robot.base_body}_touch").adr[0])
+        self._down_at = int(model.sensor("down_touch").adr[0]) if self._sim.ball_qpos is not None else None
 
     def __call__(self, qpos: np.ndarray, qvel: np.ndarray, force: np.ndarray, sensors: np.ndarray) -> Tensor:
         """(width, K) float32 from qpos (K, nq), qvel (K, nv), actuator force (K, nu) and sensor data (K, ns)."""
@@ -99,14 +106,28 @@ class Measurement:
             forces = _columns(sensors[:, self._force_at])
             np.negative(forces[0::3], out=part["foot_contact_force"])
             np.hypot(forces[1::3], forces[2::3], out=part["foot_shear_force"])
+        if sim.ball_qpos is not None and sim.ball_dofs is not None:
+            self._measure_ball(part, rotation, q, v[sim.ball_dofs :], sim.ball_qpos)
         return torch.from_numpy(packed)
 
+    @staticmethod
+    def _measure_ball(
+        part: dict[str, np.ndarray], rotation: np.ndarray, q: np.ndarray, velocity: np.ndarray, at: int
+    ) -> None:
+        part["ball_position_b"][:] = to_base(rotation, q[at : at + 3] - q[0:3])
+        part["ball_linear_velocity_b"][:] = to_base(rotation, velocity[0:3])
+        # MuJoCo gives a free body's angular velocity in its own axes, which roll along.
+        spin_w = to_world(rotation_matrices(q[at + 3 : at + 7]), velocity[3:6, None])[:, 0]
+        part["ball_angular_velocity_b"][:] = to_base(rotation, spin_w)
+
     def fastest(self, packed: Tensor) -> np.ndarray:
-        """(N,) greatest of each simulation's joint, angular and linear velocities [rad/s, m/s]."""
+        """(N,) greatest of each simulation's joint, angular and linear velocities, a ball's too [rad/s, m/s]."""
         joints = self.columns["joint_velocity"]
         speed = packed[joints.start : joints.stop + 3].abs().amax(0)  # the gyro's three follow the joints
         if "base_linear_velocity_w" in self.columns:
             speed = torch.maximum(speed, packed[self.columns["base_linear_velocity_w"]].abs().amax(0))
+        for name in _BALL[1:] if self._sim.ball_qpos is not None else ():
+            speed = torch.maximum(speed, packed[self.columns[name]].abs().amax(0))
         result: np.ndarray = speed.numpy()
         return result
 
@@ -115,10 +136,13 @@ class Measurement:
         return packed[: self._num_sensors].T
 
     def illegal_contact(self, sensors: np.ndarray) -> Tensor:
-        """(K,) bool: something other than the parts that may is on the ground."""
+        """(K,) bool: something other than the parts that may is on the ground, or the ball; or anything below it."""
         if self._legs is None or not self._sees_touch:
             return torch.zeros(len(sensors), dtype=torch.bool)
-        return torch.from_numpy(sensors[:, self._touch_at] > sensors[:, self._legal_at].sum(1))
+        illegal = sensors[:, self._touch_at] > sensors[:, self._legal_at].sum(1)
+        if self._down_at is not None:
+            illegal |= sensors[:, self._down_at] > 0
+        return torch.from_numpy(illegal)
 
     def show(self, packed: Tensor, state: State) -> None:
         """Makes the state's fields views of packed (width, N)."""

@@ -82,6 +82,12 @@ _PERCENT = _number("{:.0f} %", 100.0)
 # Term -> label and format, the most telling first: what does not fit on the panel is left out from the end.
 _LINES: dict[str, tuple[str, Callable[[np.ndarray], str]]] = {
     "friction": ("ground friction", _number("{:.2f}")),
+    "ball_mass": ("ball mass", _number("{:.2f} kg")),
+    "ball_rolling_friction": ("ball rolling", _number("{:.1f} mm", 1000.0)),
+    "ball_drag": ("ball drag", _number("{:.2f} N·s/m")),
+    "ball_friction": ("ball friction", _number("{:.2f}")),
+    "ball_softness": ("ball softness", _PERCENT),
+    "ball_restitution": ("ball bounce", _number("{:.2f}")),
     "base_mass": ("added mass", _number("{:+.2f} kg")),
     "motor_strength": ("motor strength", _PERCENT),
     "action_delay": ("action delay", _number("{:.0f} ms", 1000.0)),

@@ -79,9 +79,47 @@ _WALK = {
     ),
 }  # fmt: skip
 
+_BALL = {
+    "select": PhysicsSet(
+        at_once=3,
+        shifts={
+            "friction": (1.8, 2.2),
+            "base_mass": (3.9, 5.0),
+            "motor_strength": (0.80, 0.85),
+            "action_delay": (0.024, 0.030),
+            "angular_velocity_bias": (0.08, 0.12),
+            "contact_softness": (3.4, 4.5),
+            "ball_mass": (3.4, 4.0),
+            "ball_rolling_friction": (0.012, 0.015),
+            "ball_drag": (1.2, 2.0),
+        },
+        solver=_WALK["select"].solver,
+    ),
+    "report": PhysicsSet(
+        at_once=3,
+        shifts={
+            "friction": (0.20, 0.24),
+            "base_mass": (-2.4, -1.9),
+            "center_of_mass": (0.07, 0.08),
+            "kd": (0.80, 0.85),
+            "action_delay": (0.026, 0.032),
+            "motor_offset": (0.045, 0.055),
+            "gravity_bias": (0.03, 0.04),
+            "ball_mass": (0.6, 0.8),
+            "ball_friction": (0.20, 0.32),
+            "ball_softness": (3.4, 4.5),
+            "ball_restitution": (0.60, 0.70),
+        },
+        solver=_WALK["report"].solver,
+        stiction=1.5,
+    ),
+}  # fmt: skip
+
 _SHIFTED: dict[str, dict[str, PhysicsSet]] = {
     "go2-walk": _WALK,
     "go1-walk": _WALK,
+    "go2-dash": _WALK,
+    "go2-ball": _BALL,
     "cartpole-swingup": {
         "select": PhysicsSet(
             at_once=2,

@@ -8,6 +8,7 @@ draw: nothing accumulates.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 import mujoco
@@ -15,6 +16,7 @@ import numpy as np
 
 from configs.errors import UserError, unknown
 from envs import draws
+from envs.ball import BALL, Ball
 from envs.robots.spec import RobotSpec
 
 if TYPE_CHECKING:
@@ -35,8 +37,15 @@ class Fields:
         self.robot: RobotSpec = sim.robot
         self.model: mujoco.MjModel = sim.model
         self.base = self.model.body(self.robot.base_body).id
-        self.links = np.array([b for b in range(1, self.model.nbody) if b != self.base])
-        self.touching = np.flatnonzero((self.model.geom_conaffinity > 0) & (self.model.geom_bodyid > 0))
+        ball = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_BODY, BALL)
+        self.ball = ball if ball >= 0 else None
+        """Body of the ball, where the robot stands on one."""
+        self.ball_geom = np.flatnonzero(self.model.geom_bodyid == ball) if ball >= 0 else np.zeros(0, np.int64)
+        self.links = np.array([b for b in range(1, self.model.nbody) if b not in (self.base, ball)])
+        """The robot's bodies but its base."""
+        touching = (self.model.geom_conaffinity > 0) & (self.model.geom_bodyid > 0) & (self.model.geom_bodyid != ball)
+        self.touching = np.flatnonzero(touching)
+        """The robot's geoms that may touch the ground, or the ball."""
         self.dofs = sim.joint_dofs
         self.values: dict[str, np.ndarray] = {}
         """(N, size) per term without a model field: sensor biases, motor offset."""
@@ -60,6 +69,7 @@ class Fields:
 
 
 Write = Callable[[Fields, np.ndarray, np.ndarray], None]
+Geoms = Callable[[Fields], np.ndarray]
 
 
 def _one(f: Fields) -> int:
@@ -86,6 +96,16 @@ class Term:
     """write(fields, ids, values (K, size)) changes rows that hold defaults (or what earlier terms left)."""
     derived_constants: bool = False
     """Whether MuJoCo must recompute constants that depend on the fields (mj_setConst)."""
+    of_ball: bool = False
+    """Whether it is about the ball, and so exists in tasks with one only."""
+
+
+def _robot(f: Fields) -> np.ndarray:
+    return f.touching
+
+
+def _ball(f: Fields) -> np.ndarray:
+    return f.ball_geom
 
 
 def _scale_links(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
@@ -104,8 +124,11 @@ def _add_center_of_mass(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
     f["body_ipos"][ids, f.base] += value
 
 
-def _set_friction(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
-    f["geom_friction"][ids[:, None], f.touching, 0] = value
+def _set_friction(pick: Geoms, column: int) -> Write:
+    def write(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
+        f["geom_friction"][ids[:, None], pick(f), column] = value
+
+    return write
 
 
 _BOUNCE_ANGLE = np.linspace(math.pi / 2, 1e-8, 1000)
@@ -123,17 +146,23 @@ def restitution_to_damping_ratio(restitution: np.ndarray) -> np.ndarray:
     return ratio
 
 
-def _set_restitution(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
-    ratio, solref = restitution_to_damping_ratio(value), f["geom_solref"]
-    # The contact's stiffness grows as 1 / (time constant x ratio)^2. Where the physics step cannot follow, it
-    # would add energy (a bounce at 28 times the impact speed for e = 0.9 at 5 ms): soften it instead.
-    slowest = f.model.opt.timestep / (0.6 * ratio)
-    solref[ids[:, None], f.touching, 0] = np.maximum(solref[ids[:, None], f.touching, 0], slowest)
-    solref[ids[:, None], f.touching, 1] = ratio
+def _set_restitution(pick: Geoms) -> Write:
+    def write(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
+        ratio, solref, geoms = restitution_to_damping_ratio(value), f["geom_solref"], pick(f)
+        # The contact's stiffness grows as 1 / (time constant x ratio)^2. Where the physics step cannot follow, it
+        # would add energy (a bounce at 28 times the impact speed for e = 0.9 at 5 ms): soften it instead.
+        slowest = f.model.opt.timestep / (0.6 * ratio)
+        solref[ids[:, None], geoms, 0] = np.maximum(solref[ids[:, None], geoms, 0], slowest)
+        solref[ids[:, None], geoms, 1] = ratio
+
+    return write
 
 
-def _scale_softness(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
-    f["geom_solref"][ids[:, None], f.touching, 0] *= value
+def _scale_softness(pick: Geoms) -> Write:
+    def write(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
+        f["geom_solref"][ids[:, None], pick(f), 0] *= value
+
+    return write
 
 
 def _scale_motor_strength(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
@@ -172,6 +201,17 @@ def _add_gravity(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
     f["gravity"][ids, 2] -= value[:, 0]
 
 
+def _set_ball_mass(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
+    mass = f["body_mass"]
+    f["body_inertia"][ids, f.ball] *= value / mass[ids, f.ball, None]
+    mass[ids, f.ball] = value[:, 0]
+
+
+def _set_ball_drag(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
+    assert f.sim.ball_dofs is not None
+    f["dof_damping"][ids, f.sim.ball_dofs : f.sim.ball_dofs + 3] = value
+
+
 def _joints(f: Fields) -> int:
     return f.robot.num_joints
 
@@ -187,14 +227,14 @@ def _three(f: Fields) -> int:
 TERMS: dict[str, Term] = {
     "friction": Term(
         "sliding friction coefficient between the robot and the ground", "absolute", "", (0.0, 5.0), 0.8,
-        fields=("geom_friction",), write=_set_friction),
+        fields=("geom_friction",), write=_set_friction(_robot, 0)),
     "contact_softness": Term(
         "time constant of ground contact; above 1 the ground gives more", "scale", "", (0.5, 10.0), 1.0,
-        fields=("geom_solref",), write=_scale_softness),
+        fields=("geom_solref",), write=_scale_softness(_robot)),
     "restitution": Term(
         "share of the impact speed with which a foot bounces off the ground; least 0.13", "absolute", "",
         (0.0, 0.9), 0.0,
-        fields=("geom_solref",), write=_set_restitution),
+        fields=("geom_solref",), write=_set_restitution(_robot)),
     "base_mass": Term(
         "mass added to the base, such as a payload", "add", "kg", (-5.0, 20.0), 0.0,
         fields=("body_mass", "body_inertia"), write=_add_base_mass, derived_constants=True),
@@ -254,6 +294,27 @@ TERMS: dict[str, Term] = {
     "gravity_bias": Term(
         "constant error of each component of the gravity direction, as from a tilted sensor", "add", "",
         (-0.5, 0.5), 0.0, size=_three),
+    "ball_mass": Term(
+        "mass of the ball", "absolute", "kg", (0.1, 20.0), Ball.mass_kg, of_ball=True,
+        fields=("body_mass", "body_inertia"), write=_set_ball_mass, derived_constants=True),
+    "ball_friction": Term(
+        "sliding friction coefficient between the ball and the ground", "absolute", "", (0.0, 5.0), Ball.friction,
+        of_ball=True, fields=("geom_friction",), write=_set_friction(_ball, 0)),
+    "ball_rolling_friction": Term(
+        "rolling friction of the ball on the ground: torque against rolling for each newton of load", "absolute", "m",
+        (0.0, 0.1), Ball.rolling_friction_m, of_ball=True, fields=("geom_friction",), write=_set_friction(_ball, 2)),
+    "ball_drag": Term(
+        "force against the motion of the ball's center for each m/s, as of air or a soft floor", "absolute", "N·s/m",
+        (0.0, 1000.0), 0.0, of_ball=True, fields=("dof_damping",), write=_set_ball_drag),
+    "ball_softness": Term(
+        "time constant of contact between ball and ground; above 1 the ball gives more", "scale", "", (0.5, 10.0), 1.0,
+        of_ball=True, fields=("geom_solref",), write=_scale_softness(_ball)),
+    "ball_restitution": Term(
+        "share of the impact speed with which the ball bounces off the ground; least 0.13", "absolute", "",
+        (0.0, 0.9), 0.0, of_ball=True, fields=("geom_solref",), write=_set_restitution(_ball)),
+    "ball_push_velocity": Term(
+        "sudden change of the ball's horizontal velocity, each axis, at times of its own as far apart as "
+        "push_interval says", "add", "m/s", (-10.0, 10.0), 0.0, when="push", size=lambda f: 2, of_ball=True),
 }  # fmt: skip
 
 
@@ -261,8 +322,15 @@ def _add_stiffness(f: Fields, ids: np.ndarray, value: np.ndarray) -> None:
     f["jnt_stiffness"][ids[:, None], f.sim.joint_ids] += value
 
 
-SCALARS = tuple(name for name, term in TERMS.items() if term.when == "reset" and term.size is _one)
-"""The terms that are one number an episode, such as friction; a critic may see them."""
+def applicable(ball: bool) -> tuple[str, ...]:
+    """The terms that exist in a task, with or without a ball."""
+    return tuple(name for name, term in TERMS.items() if ball or not term.of_ball)
+
+
+@cache
+def scalar_terms(ball: bool) -> tuple[str, ...]:
+    """The terms that are one number an episode, such as friction; a critic may see them."""
+    return tuple(name for name in applicable(ball) if TERMS[name].when == "reset" and TERMS[name].size is _one)
 
 
 def validate(ranges: Mapping[str, object]) -> dict[str, tuple[float, float]]:
@@ -302,6 +370,10 @@ class Randomizer:
         self.ranges = {name: (TERMS[name].neutral,) * 2 for name in shifts} | validate(ranges)
         self._at_once, self._shift_key = at_once, draws.stream(seed, "shifts")
         self.fields = Fields(sim)
+        has_ball = self.fields.ball is not None
+        for name in self.ranges:
+            if TERMS[name].of_ball and not has_ball:
+                raise UserError(f"randomization {name}: there is no ball in this task; leave {name} out")
         self._sim = sim
         self._row_key = draws.stream(seed, "randomization")
         at_reset = [(name, term) for name, term in TERMS.items() if name in self.ranges and term.when == "reset"]
@@ -320,18 +392,20 @@ class Randomizer:
                 self.fields.values[name] = np.full((sim.num_sims, size), term.neutral, dtype=np.float32)
         self._elements = np.concatenate(elements) if elements else np.zeros(0, dtype=np.uint64)
         self._low, self._span = np.array(low), np.array(span)
-        parts = {name: part for name, _, part in self._at_reset}
+        self._parts = parts = {name: part for name, _, part in self._at_reset}
         self._shifts = [(parts[name], span[0], span[1] - span[0]) for name, span in shifts.items()]
         self.needs_constants = any(term.derived_constants for _, term in at_reset)
 
-        scalars = {name: part.start for name, _, part in self._at_reset if name in SCALARS}
+        known = scalar_terms(has_ball)
+        scalars = {name: part.start for name, _, part in self._at_reset if name in known}
         self._scalar_columns = list(scalars.values())
-        self._scalar_places = [SCALARS.index(name) for name in scalars]
+        self._scalar_places = [known.index(name) for name in scalars]
         low_high = np.array([self.ranges[name] for name in scalars]).reshape(-1, 2)
         self._scalar_middle = low_high.mean(1)
         self._scalar_half = np.maximum(np.diff(low_high)[:, 0] / 2, 1e-9)
-        self.scalars = np.zeros((sim.num_sims, len(SCALARS)), dtype=np.float32)
-        """(N, len(SCALARS)) each episode's draws, -1 to 1 across their range; 0 for terms that are not drawn."""
+        self.scalars = np.zeros((sim.num_sims, len(known)), dtype=np.float32)
+        """(N, scalar terms) each episode's draws, -1 to 1 across their range; 0 for terms that are not drawn."""
+        self._fixed: dict[str, np.ndarray] = {}
 
     @property
     def values(self) -> dict[str, np.ndarray]:
@@ -347,13 +421,29 @@ class Randomizer:
         for name, term, part in self._at_reset:
             if term.write is None:
                 self.fields.values[name][ids] = drawn[:, part]
-            else:
+            elif name not in self._fixed:
                 term.write(self.fields, ids, drawn[:, part])
+            elif len(rows := np.flatnonzero(~np.isnan(self._fixed[name][ids]))):
+                term.write(self.fields, ids[rows], drawn[rows, part])
         if self._scalar_columns:
             across = (drawn[:, self._scalar_columns] - self._scalar_middle) / self._scalar_half
             self.scalars[ids[:, None], self._scalar_places] = across
         if self.needs_constants:
             self._sim.set_const(ids)
+
+    def fix(self, name: str, values: np.ndarray) -> None:
+        """Gives each simulation a value of its own, (N,), instead of draws; every element of the term gets it.
+
+        NaN leaves a simulation's model as it is. For terms of the ranges that are drawn at resets; takes effect there.
+        """
+        if name not in (known := [term for term, _, _ in self._at_reset]):
+            raise unknown("term drawn at resets", name, known)
+        self._fixed[name] = np.asarray(values, dtype=np.float64)
+
+    def redraw(self, name: str, span: tuple[float, float]) -> None:
+        """Draws a term from another range at resets from now on; critics go on seeing it across its first one."""
+        part = self._parts[name]
+        self._low[part], self._span[part] = span[0], span[1] - span[0]
 
     def describe(self, i: int, episode: int) -> dict[str, np.ndarray]:
         """(size,) what simulation i draws for an episode at its reset, by term, in each term's unit."""
@@ -370,6 +460,10 @@ class Randomizer:
             chosen = shifted(self._shift_key, len(self._shifts), self._at_once, ids, episode)
             for (part, low, span), rows in zip(self._shifts, chosen.T, strict=True):
                 drawn[rows, part] = low + span * u[rows, part]
+        for name, _, part in self._at_reset if self._fixed else ():
+            if name in self._fixed:
+                values = self._fixed[name][ids, None]
+                drawn[:, part] = np.where(np.isnan(values), TERMS[name].neutral, values)
         return drawn
 
 

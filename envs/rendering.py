@@ -17,7 +17,7 @@ from configs.errors import UserError, unknown
 from envs import gl
 from envs.environment import Environment, Step
 from envs.overlay import MEASURED, RED, SLATE, WANTED, Color, Overlay, walks
-from envs.scene import build_model
+from envs.scene import Terrain, build_model
 
 Act = Callable[[Tensor], Tensor]
 """Observations (N, size) to actions (N, A)."""
@@ -52,9 +52,10 @@ class Follow:
 
 
 def visual_model(environment: Environment) -> mujoco.MjModel:
-    """A model of the environment's robot and ground with all that is to be seen; its qpos are the simulations'."""
+    """The environment's robot, ground and ball with all that is to be seen; the simulations' qpos fit it."""
     rough = environment.ground.rough
-    return build_model(environment.robot, terrain="rough" if rough else "flat", rough=rough)
+    terrain: Terrain = "rough" if rough else "flat"
+    return build_model(environment.robot, terrain=terrain, rough=rough, ball=environment.task.ball)
 
 
 class Renderer:
@@ -165,6 +166,10 @@ class Renderer:
         self._offset = camera.pos + distance * forward  # the point nearest the base on the line of sight
         self._azimuth = math.degrees(math.atan2(forward[1], forward[0]))
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FREE
+        self._below = 0.0
+        ball = self.environment.task.ball
+        if ball is not None:  # all of it is to be seen: from farther off, the middle of robot and ball in sight
+            distance, self._below = 1.75 * distance, 0.9 * ball.radius_m
         self._camera.distance, self._camera.elevation = distance, math.degrees(math.asin(forward[2]))
         self._model.vis.global_.fovy = float(camera.fovy[0])
 
@@ -184,11 +189,12 @@ class Renderer:
         if elapsed_s is None or i not in self._follow:
             forward = self._data.xmat[self._base].reshape(3, 3)[:2, 0]
             heading = math.degrees(math.atan2(forward[1], forward[0]))
-            height = self.environment.robot.home_base_height_m + self._ground_height(i)
-            start = np.array([point[0], point[1], height])
+            ball = self.environment.task.ball
+            stands_on = self._ground_height(i) + (2 * ball.radius_m if ball else 0.0)
+            start = np.array([point[0], point[1], self.environment.robot.home_base_height_m + stands_on])
             self._follow[i] = Follow(start, np.array([0.3, 0.3, 1.0])), self._azimuth + heading
         follow, self._camera.azimuth = self._follow[i]
-        self._camera.lookat[:] = follow.move(point, elapsed_s or 0.0) + self._offset
+        self._camera.lookat[:] = follow.move(point, elapsed_s or 0.0) + self._offset - [0.0, 0.0, self._below]
         return self._camera
 
     def _ground_height(self, i: int) -> float:

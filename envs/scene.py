@@ -6,6 +6,7 @@ from typing import Literal
 import mujoco
 import numpy as np
 
+from envs.ball import BALL, Ball, add_ball
 from envs.ground import RoughGround
 from envs.robots.spec import RobotSpec
 
@@ -47,21 +48,25 @@ def build_model(
     rough: RoughGround | None = None,
     stiction: float = 1.0,
     visual: bool = True,
+    ball: Ball | None = None,
 ) -> mujoco.MjModel:
-    """The compiled model of one robot on its ground.
+    """The compiled model of one robot on its ground, and of the ball that it stands on where there is one.
 
     collision: "feet" lets only the feet touch the ground, "ground" every collision geom, "full" adds
-    contact between the robot's own parts. terrain applies to robots with feet; others hang in their own
-    frame and get a floor to look at only. stiction above 1 replaces the joints' dry friction by a LuGre model
-    whose static friction is that many times the sliding one. visual False leaves out every geom that neither
-    touches anything nor gives its body its mass: batches of thousands would carry and move them at every step.
+    contact between the robot's own parts; a ball counts as ground there. terrain applies to robots with feet;
+    others hang in their own frame and get a floor to look at only. stiction above 1 replaces the joints' dry
+    friction by a LuGre model whose static friction is that many times the sliding one. visual False leaves out
+    every geom that neither touches anything nor gives its body its mass: batches of thousands would carry and move
+    them at every step.
     """
     spec = mujoco.MjSpec.from_file(str(robot.mjcf))
     _set_solver(spec, solver or SolverSettings())
-    _set_collision(spec, robot, collision)
+    _set_collision(spec, robot, collision, priority=1 if ball is None else 2)
     _add_ground(spec, robot, terrain, rough or RoughGround())
+    if ball is not None:
+        add_ball(spec, ball, visual)
     _add_motors(spec, robot, (solver or SolverSettings()).physics_dt_s, stiction)
-    _add_contact_sensors(spec, robot, collision)
+    _add_contact_sensors(spec, robot, collision, on_ball=ball is not None)
     if not visual:
         for geom in list(spec.geoms):
             weighs = geom.parent.name != "world" and not geom.parent.explicitinertial
@@ -95,13 +100,13 @@ def _set_solver(spec: mujoco.MjSpec, solver: SolverSettings) -> None:
     option.impratio = solver.impratio
 
 
-def _set_collision(spec: mujoco.MjSpec, robot: RobotSpec, collision: Collision) -> None:
-    """Bit 0 is the ground's, bit 1 the robot's own parts'."""
+def _set_collision(spec: mujoco.MjSpec, robot: RobotSpec, collision: Collision, priority: int) -> None:
+    """Bit 0 is the ground's and the ball's, bit 1 the robot's own parts'."""
     for geom in spec.geoms:
         if geom.contype == 0 and geom.conaffinity == 0:
             continue  # visual
         touches_ground = collision != "feet" or geom.name in robot.feet
-        geom.priority = 1  # the robot's friction counts, not the larger of the two
+        geom.priority = priority  # the robot's friction counts, not the larger of the two
         geom.contype = 2 if collision == "full" else 0
         geom.conaffinity = (1 if touches_ground else 0) | (2 if collision == "full" else 0)
 
@@ -175,19 +180,23 @@ def _add_motors(spec: mujoco.MjSpec, robot: RobotSpec, physics_dt_s: float, stic
         motor.delay = 0.0
 
 
-def _add_contact_sensors(spec: mujoco.MjSpec, robot: RobotSpec, collision: Collision) -> None:
-    """Net ground force on each foot and, where they can, whether other parts of the robot touch the ground."""
+def _add_contact_sensors(spec: mujoco.MjSpec, robot: RobotSpec, collision: Collision, on_ball: bool) -> None:
+    """Net force of each foot on what it stands on, the ball or the ground, and which parts of the robot touch what."""
 
-    def add(name: str, kind: mujoco.mjtObj, obj: str, data: mujoco.mjtConDataField, reduce: int) -> None:
+    def add(name: str, kind: mujoco.mjtObj, obj: str, on: str, data: mujoco.mjtConDataField, reduce: int) -> None:
         spec.add_sensor(
             name=name, type=mujoco.mjtSensor.mjSENS_CONTACT, objtype=kind, objname=obj,
-            reftype=mujoco.mjtObj.mjOBJ_GEOM, refname=GROUND, intprm=[1 << int(data), reduce, 1],
+            reftype=mujoco.mjtObj.mjOBJ_GEOM, refname=on, intprm=[1 << int(data), reduce, 1],
         )  # fmt: skip
 
-    fields = mujoco.mjtConDataField
+    fields, support = mujoco.mjtConDataField, BALL if on_ball else GROUND
     for foot in robot.feet:
-        add(f"{foot}_force", mujoco.mjtObj.mjOBJ_GEOM, foot, fields.mjCONDATA_FORCE, 3)
+        add(f"{foot}_force", mujoco.mjtObj.mjOBJ_GEOM, foot, support, fields.mjCONDATA_FORCE, 3)
     if robot.feet and collision != "feet":
-        for body in (*robot.contact_bodies, robot.base_body):
+        # On a ball, knees come near it: the link above may touch it as well.
+        above = [spec.body(body).parent.name for body in robot.contact_bodies] if on_ball else []
+        for body in (*robot.contact_bodies, *above, robot.base_body):
             kind = mujoco.mjtObj.mjOBJ_XBODY if body == robot.base_body else mujoco.mjtObj.mjOBJ_BODY
-            add(f"{body}_touch", kind, body, fields.mjCONDATA_FOUND, 0)
+            add(f"{body}_touch", kind, body, support, fields.mjCONDATA_FOUND, 0)
+        if on_ball:
+            add("down_touch", mujoco.mjtObj.mjOBJ_XBODY, robot.base_body, GROUND, fields.mjCONDATA_FOUND, 0)

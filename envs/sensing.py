@@ -6,7 +6,7 @@ from torch import Tensor
 
 from envs import draws
 from envs.observations import Mirror, Observation
-from envs.randomization import SCALARS, Randomizer
+from envs.randomization import Randomizer, scalar_terms
 from envs.robots.spec import RobotSpec
 from envs.state import State
 
@@ -32,12 +32,22 @@ class Sensing:
             start += size
         self._low, self._span = np.array(low, np.float32), np.array(span, np.float32)
         self._noise = draws.StepNoise(seed, num_sims, start) if any(span) or any(low) else None
+        self._num_sims, self._seed, self._sensors = num_sims, seed, start
         columns = {r: torch.arange(part.start, part.stop) for r, part in self._parts.items()}
         columns["joint_position"] = columns["joint_position"][torch.from_numpy(robot.driven_index)]  # have motors
         self._biases = [(columns[r], b) for r, b in _SENSORS if b is not None and b in randomizer.values]
         self.error = torch.zeros(num_sims, start)
         """(N, sensors) constant part of the sensors' errors."""
         self.history = torch.zeros(num_sims, observation.size)
+
+    def fix_noise(self, reading: str, amplitude: np.ndarray) -> None:
+        """Gives each simulation noise of its own on a reading: at most amplitude (N,), evenly to both sides."""
+        if self._noise is None:
+            self._noise = draws.StepNoise(self._seed, self._num_sims, self._sensors)
+        if self._low.ndim == 1:
+            self._low, self._span = (np.tile(row, (self._num_sims, 1)) for row in (self._low, self._span))
+        self._low[:, self._parts[reading]] = -amplitude[:, None]
+        self._span[:, self._parts[reading]] = 2 * amplitude[:, None]
 
     def begin(self, ids: np.ndarray) -> None:
         """Takes up the constant errors drawn for simulations ids (K,)."""
@@ -50,8 +60,9 @@ class Sensing:
         error = self.error if ids is None else self.error[ids]
         if self._noise is None:
             return error + exact
-        noise = self._noise(episode, step, ids) * self._span
-        noise += self._low
+        each = slice(None) if ids is None or self._low.ndim == 1 else ids
+        noise = self._noise(episode, step, ids) * self._span[each]
+        noise += self._low[each]
         noise += error.numpy()
         noise += exact.numpy()
         return torch.from_numpy(noise)
@@ -75,22 +86,27 @@ class Sensing:
         self.history[rows] = frame.repeat(1, self.observation.history)
 
 
-def critic_size(observation: Observation, robot: RobotSpec) -> int:
+def critic_size(observation: Observation, robot: RobotSpec, ball: bool = False) -> int:
     """Length of what the critic sees: a noise-free frame, the episode's physics and, with feet, what no sensor
-    measures: base velocity (3) and height (1), then contact, air time and height of each foot."""
-    return observation.frame_size + len(SCALARS) + (4 + 3 * len(robot.feet) if robot.feet else 0)
+    measures: base velocity (3) and height (1), then contact, air time and height of each foot. With a ball, its
+    position, velocity and angular velocity (9) besides."""
+    unmeasured = (4 + 3 * len(robot.feet) if robot.feet else 0) + (9 if ball else 0)
+    return observation.frame_size + len(scalar_terms(ball)) + unmeasured
 
 
-def critic_mirror(observation: Observation, robot: RobotSpec) -> Mirror:
+def critic_mirror(observation: Observation, robot: RobotSpec, ball: bool = False) -> Mirror:
     """How the left-right mirror maps it."""
     mirror = list(observation.frame_mirror)
-    mirror += [(len(mirror) + i, 1.0) for i in range(len(SCALARS))]
+    mirror += [(len(mirror) + i, 1.0) for i in range(len(scalar_terms(ball)))]
     if robot.feet:
         feet = [robot.feet.index(name) for name in robot.mirror_feet]
         mirror += [(len(mirror) + i, sign) for i, sign in enumerate((1.0, -1.0, 1.0, 1.0))]
         for _ in range(3):
             start = len(mirror)
             mirror += [(start + foot, 1.0) for foot in feet]
+    if ball:
+        signs = (1.0, -1.0, 1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0)  # two vectors and a rotation
+        mirror += [(len(mirror) + i, sign) for i, sign in enumerate(signs)]
     return mirror
 
 
@@ -105,4 +121,6 @@ def critic_frame(sensing: Sensing, s: State, exact: Tensor, rows: Tensor | None 
     if s.foot_contact.shape[1]:
         parts += [pick(s.base_linear_velocity_b), pick(s.base_height)[:, None], pick(s.foot_contact).float(),
                   pick(s.foot_air_time), pick(s.foot_height)]  # fmt: skip
+    if s.ball_position_b.shape[1]:
+        parts += [pick(s.ball_position_b), pick(s.ball_linear_velocity_b), pick(s.ball_angular_velocity_b)]
     return torch.cat(parts, 1)

@@ -4,6 +4,7 @@ import mujoco
 import numpy as np
 from mjbatch import Batch
 
+from envs.ball import BALL
 from envs.robots.spec import RobotSpec
 
 _STATE_PARTS = ("TIME", "QPOS", "QVEL", "ACT", "HISTORY", "WARMSTART", "CTRL", "QFRC_APPLIED", "XFRC_APPLIED",
@@ -32,6 +33,10 @@ class Simulation:
         self.joint_qpos = np.array([int(j.qposadr[0]) for j in joints])
         self.floating = model.nq > len(joints)
         """Whether the base moves freely (its pose is qpos[:7], its velocity qvel[:6])."""
+        ball = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_JOINT, BALL)
+        self.ball_qpos = int(model.jnt_qposadr[ball]) if ball >= 0 else None
+        """Where the ball's pose begins in qpos, and `ball_dofs` its velocity in qvel; None without a ball."""
+        self.ball_dofs = int(model.jnt_dofadr[ball]) if ball >= 0 else None
         self._batch = Batch(model, num_sims, num_threads)
         self.rows: np.ndarray = self._batch.bind("state")
         self.qpos: np.ndarray = self._batch.bind("qpos")
@@ -46,14 +51,16 @@ class Simulation:
         """history_columns (nu, samples): where the control history's values lie in a row, oldest first."""
         self.expanded: dict[str, np.ndarray] = {}
         """(N, ...) the per-simulation model fields that `expand` has made."""
+        self.active: np.ndarray | None = None
+        """(N,) bool: the simulations that `step` advances, the others stand still; None: all."""
 
     @property
     def num_threads(self) -> int:
         return self._batch.num_threads
 
     def step(self) -> None:
-        """One control step: all physics steps of it, for every simulation."""
-        self._batch.step(nstep=self.substeps)
+        """One control step: all physics steps of it, for every active simulation."""
+        self._batch.step(self.active, nstep=self.substeps)
 
     def expand(self, field: str) -> np.ndarray:
         """(N, ...) live per-simulation values of a model field."""

@@ -58,9 +58,9 @@ class State:
     """(N, C) what the task asks for; for walking: forward velocity [m/s], leftward velocity [m/s] (both in the
     base frame) and yaw rate [rad/s]."""
     foot_contact: Tensor
-    """(N, F) bool: the foot carries more than 1 N."""
+    """(N, F) bool: the foot carries more than 1 N (on the ball, where there is one)."""
     foot_contact_force: Tensor
-    """(N, F) [N] upward ground force on each foot."""
+    """(N, F) [N] upward force on each foot of what it stands on: the ground, or the ball."""
     foot_shear_force: Tensor
     """(N, F) [N] size of the horizontal ground force on each foot; above friction times the upward force it slips."""
     foot_air_time: Tensor
@@ -76,7 +76,14 @@ class State:
     foot_velocity_w: Tensor
     """(N, F, 3) [m/s] velocity of each foot's center, world frame."""
     illegal_contact: Tensor
-    """(N,) bool: something other than a foot or calf touches the ground."""
+    """(N,) bool: something other than a foot or calf touches the ground; on a ball: anything of the robot touches the
+    ground, or its trunk or hips the ball."""
+    ball_position_b: Tensor
+    """(N, 3) [m] center of the ball relative to the base, base frame; (N, 0) in tasks without a ball."""
+    ball_linear_velocity_b: Tensor
+    """(N, 3) [m/s] velocity of the ball's center over the ground, base frame; (N, 0) without a ball."""
+    ball_angular_velocity_b: Tensor
+    """(N, 3) [rad/s] angular velocity of the ball, base frame; (N, 0) without a ball."""
     terminated: Tensor
     """(N,) bool: the episode just ended by failure, not by time."""
     time_s: Tensor

@@ -220,7 +220,7 @@ class TestBadInput:
         [
             (
                 "task=cartpole-swingdown",
-                "unknown task 'cartpole-swingdown'|go1-walk, go2-walk|did you mean",
+                "unknown task 'cartpole-swingdown'|go1-walk, go2-ball, go2-dash, go2-walk|did you mean",
             ),
             ("reward=rewards/none.py", "reward 'rewards/none.py' is no file|human, sparse or the path"),
             ("randomization={frictoin:[0.5,1.0]}", "unknown randomization term 'frictoin'|did you mean 'friction'"),
@@ -228,6 +228,7 @@ class TestBadInput:
             ("randomization={friction:0.5}", "friction: 0.5 is no range|[low, high]"),
             ("randomization={friction:[0.5,.nan]}", "friction|[low, high]"),
             ("randomization={friction:[0.5,50.0]}", "friction: [0.5, 50.0] leaves the bounds [0.0, 5.0]"),
+            ("randomization={push_velocity:[-1,1]}", "push_velocity: nobody is pushed without push_interval"),
             ("randomization=ranges.yaml", "randomization 'ranges.yaml' is no file|task, none"),
             ("threads=-2", "threads=-2|0 (all cores) or a positive number"),
             ("env_steps=-5", "env_steps=-5|at least 1"),
@@ -275,6 +276,28 @@ class TestBadInput:
         record = run_folder.RunRecord.load(run).content
         assert record["state"] == "failed" and "'bad' is nan" in record["error"]
         assert (run / "reward.py").read_text() == self.NAN and not list(run.glob(".*"))
+
+    @pytest.mark.parametrize(
+        ("body", "words"),
+        [
+            ("return s.time_s", "must return a dict of named tensors"),
+            ("return {}", "must return a dict of named tensors"),
+            ("return {'upright': 1.0}", "'upright' has type float|tensor of (16,)"),
+            ("return {'far': s.joint_position}", "'far' has shape|tensor of (16,)"),
+            ("return {'far': s.base_hight}", "fails: AttributeError|base_hight|(mine.py, line 2)"),
+        ],
+    )
+    def test_a_reward_that_fails_when_it_runs(self, refused, tmp_path, body, words):
+        (tmp_path / "mine.py").write_text(f"def reward(s):\n    {body}\n")
+        line = refused("reward=mine.py")
+        assert all(word in line for word in words.split("|")), line
+
+    def test_a_run_continues_as_it_began(self, refused, tmp_path):
+        (tmp_path / "mine.py").write_text(self.NAN)
+        refused("reward=mine.py")
+        (run,) = tmp_path.glob("runs/*/*")
+        line = refused("reward=mine.py", f"resume={run}", "ppo.gamma=0.5")
+        assert "ppo.gamma=0.5" in line and "leave ppo.gamma out" in line and str(run) in line
 
     def test_as_a_program_of_its_own(self, tmp_path, small):
         done = subprocess.run(
@@ -384,7 +407,8 @@ class TestResume:
         training.save()
         assert_same_run(run, whole)
         if training.task.name == "go2-walk":
-            assert training.environment.episodes._pushed.sum() > 6 and training.environment.episodes.episode.max() > 0
+            episodes = training.environment.episodes
+            assert episodes.pushes.done.sum() > 6 and episodes.episode.max() > 0
         else:
             assert_same_figures(run, whole)
 

@@ -349,7 +349,9 @@ def test_every_field_is_described() -> None:
     for name, text in docs.items():
         shape = text[text.index("(") + 1 : text.index(")")]
         value = getattr(env.state, name)
-        assert tuple(sizes[part.strip()] for part in shape.split(",") if part.strip()) == tuple(value.shape), name
+        told = tuple(sizes[part.strip()] for part in shape.split(",") if part.strip())
+        # This task has no ball; what its fields hold with one, test_ball.py checks.
+        assert tuple(value.shape) == ((3, 0) if name.startswith("ball_") else told), name
         assert value.dtype == (torch.bool if ") bool" in text else torch.float32), name
         assert len(text) > len(shape) + 20, name
 

@@ -15,38 +15,7 @@ from envs import rewards, tasks
 from envs.environment import Environment
 from envs.state import State
 from envs.tasks import cartpole_swingup, go2_walk
-
-HOME = torch.tensor([0.0, 0.9, -1.8] * 4)
-
-
-def walking(n: int = 1, **given: Any) -> State:
-    """A Go2 that stands still at home on all feet, height 0.29 m, told to stand; given fields replace these."""
-    values: dict[str, Tensor] = {f.name: torch.zeros(n) for f in fields(State)}
-    for name, width in (("base_position_w", 3), ("base_linear_velocity_w", 3), ("base_linear_velocity_b", 3),
-                        ("base_angular_velocity_b", 3), ("joint_velocity", 12), ("joint_acceleration", 12),
-                        ("joint_torque", 12), ("joint_power", 12), ("joint_target", 12), ("action", 12),
-                        ("previous_action", 12), ("command", 3), ("foot_contact_force", 4), ("foot_shear_force", 4),
-                        ("foot_air_time", 4),
-                        ("foot_contact_time", 4), ("foot_height", 4)):  # fmt: skip
-        values[name] = torch.zeros(n, width)
-    values |= {
-        "base_quaternion_w": torch.tensor([[1.0, 0.0, 0.0, 0.0]]).repeat(n, 1),
-        "gravity_b": torch.tensor([[0.0, 0.0, -1.0]]).repeat(n, 1),
-        "base_height": torch.full((n,), 0.29),
-        "joint_position": HOME.repeat(n, 1),
-        "joint_home": HOME,
-        "joint_lower": torch.full((12,), -3.0),
-        "joint_upper": torch.full((12,), 3.0),
-        "foot_contact": torch.ones(n, 4, dtype=torch.bool),
-        "foot_touchdown": torch.zeros(n, 4, dtype=torch.bool),
-        "foot_position_b": torch.zeros(n, 4, 3),
-        "foot_velocity_w": torch.zeros(n, 4, 3),
-        "illegal_contact": torch.zeros(n, dtype=torch.bool),
-        "terminated": torch.zeros(n, dtype=torch.bool),
-    }
-    for name, value in given.items():
-        values[name] = torch.as_tensor(value).expand_as(values[name]).clone()
-    return State(**values)
+from tests.envs.states import HOME, walking
 
 
 def cart(**given: Any) -> State:
@@ -179,18 +148,27 @@ def test_sparse_walk(command: list[float], velocity: list[float], expected: floa
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, {"upright": 1.0, "centered": 0.5}),
+        ({}, {"upright": 1.0, "balanced": 1.0, "centered": 0.5}),
         ({"joint_position": [0.0, math.pi]}, {}),
-        # Horizontal: half upright, so half of everything that asks for it
-        ({"joint_position": [0.0, math.pi / 2]}, {"upright": 0.5, "centered": 0.25}),
+        # Horizontal: half upright, so half of everything that asks for it; exp(-(1.5708 / 0.5)^2)
+        ({"joint_position": [0.0, math.pi / 2]}, {"upright": 0.5, "balanced": 0.0000517, "centered": 0.25}),
         # 0.5 exp(-1)
-        ({"joint_position": [0.6, 0.0]}, {"upright": 1.0, "centered": 0.183940}),
-        # 0.5 exp(-(1.5/0.6)^2) = 0.5 exp(-6.25); 0.1 m beyond 1.4 m
-        ({"joint_position": [-1.5, 0.0]}, {"upright": 1.0, "centered": 0.000965, "edge": -0.1}),
-        # -0.01 x 3^2, and capped at 50 for 100 rad/s
-        ({"joint_velocity": [9.0, 3.0]}, {"upright": 1.0, "centered": 0.5, "spin": -0.09}),
-        ({"joint_velocity": [0.0, 100.0]}, {"upright": 1.0, "centered": 0.5, "spin": -0.5}),
-        ({"action": [-0.5]}, {"upright": 1.0, "centered": 0.5, "effort": -0.005}),
+        ({"joint_position": [0.6, 0.0]}, {"upright": 1.0, "balanced": 1.0, "centered": 0.183940}),
+        # A turn is none; 0.5 exp(-(1.5/0.6)^2) = 0.5 exp(-6.25); 0.1 m beyond 1.4 m
+        (
+            {"joint_position": [-1.5, 2 * math.pi]},
+            {"upright": 1.0, "balanced": 1.0, "centered": 0.000965, "edge": -0.1},
+        ),
+        # Leaning by 0.5: (1 + cos 0.5) / 2, exp(-1)
+        ({"joint_position": [0.0, -0.5]}, {"upright": 0.938791, "balanced": 0.367879, "centered": 0.469396}),
+        # Upright at 3 rad/s: exp(-1); 9 / (3 x 9.81) = 0.305810 too much energy. The cart's speed is free.
+        ({"joint_velocity": [9.0, 3.0]}, {"upright": 1.0, "balanced": 0.367879, "centered": 0.5, "spin": -0.152905}),
+        # Energy counts at most 3: 100 rad/s
+        ({"joint_velocity": [0.0, 100.0]}, {"upright": 1.0, "centered": 0.5, "spin": -1.5}),
+        # Hanging, 7 rad/s do not take it up: 49 / 29.43 - 1 < 1. 9 rad/s are too many: 81 / 29.43 - 2 = 0.752294
+        ({"joint_position": [0.0, math.pi], "joint_velocity": [0.0, 7.0]}, {}),
+        ({"joint_position": [0.0, math.pi], "joint_velocity": [0.0, 9.0]}, {"spin": -0.376147}),
+        ({"action": [-0.5]}, {"upright": 1.0, "balanced": 1.0, "centered": 0.5, "effort": -0.005}),
     ],
 )
 def test_cartpole_components(given: dict[str, Any], expected: dict[str, float]) -> None:

@@ -1,0 +1,103 @@
+"""The curriculum: where its ranges stand, what is drawn from them, and that a resumed training walks the same way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agents import checkpoint, train
+from agents.curriculum import Curriculum
+from configs.errors import UserError
+from envs import physics, tasks
+from envs.environment import Environment
+from envs.randomization import TERMS
+
+RANGES = {"joint_damping": (0.5, 2.0), "link_mass": (0.8, 1.2)}
+
+
+def test_ranges_move_linearly_by_hand() -> None:
+    """From [6, 8] to [0.5, 2] over the first half: at a quarter of the training half way, [3.25, 5]."""
+    curriculum = Curriculum({"until": 0.5, "start": {"joint_damping": [6.0, 8.0]}}, RANGES)
+    assert curriculum.ranges(0.0) == {"joint_damping": (6.0, 8.0)}
+    assert curriculum.ranges(0.25)["joint_damping"] == pytest.approx((3.25, 5.0))
+    assert curriculum.ranges(0.5) == curriculum.ranges(1.0) == {"joint_damping": (0.5, 2.0)}
+    assert curriculum.final == RANGES
+
+
+def test_a_term_that_training_does_not_draw_ends_neutral() -> None:
+    curriculum = Curriculum({"until": 1.0, "start": {"gravity": [-6.0, -4.0]}}, {})
+    assert curriculum.final == {"gravity": (0.0, 0.0)}
+    assert curriculum.ranges(0.5) == {"gravity": (-3.0, -2.0)}
+
+
+def test_none_is_no_curriculum() -> None:
+    assert Curriculum(None, RANGES).ranges(0.3) == {} and Curriculum(None, RANGES).final == RANGES
+
+
+def test_episodes_that_begin_are_drawn_from_where_the_ranges_stand() -> None:
+    curriculum = Curriculum({"until": 1.0, "start": {"joint_damping": [6.0, 8.0]}}, RANGES)
+    task = tasks.get("cartpole-swingup")
+    env = Environment(task, 64, reward=physics.no_reward, randomization=curriculum.final, num_threads=1)
+    default = env.sim.model.dof_damping[env.sim.joint_dofs]
+    for progress, (low, high) in ((0.0, (6.0, 8.0)), (0.5, (3.25, 5.0)), (1.0, (0.5, 2.0))):
+        curriculum.apply(env, progress)
+        env.reset()
+        scale = env.sim.expand("dof_damping")[:, env.sim.joint_dofs][:, default > 0] / default[default > 0]
+        assert scale.min() >= low - 1e-9 and scale.max() <= high + 1e-9
+        assert np.ptp(scale) > 0.8 * (high - low)  # of 64 draws or more
+        mass = env.randomizer.describe(0, int(env.episodes.episode[0]))["link_mass"]
+        assert ((mass >= 0.8) & (mass <= 1.2)).all()  # the others stay as they are
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"until": 1.5, "start": {}}, r"curriculum.until=1.5; valid: 0 to 1"),
+        ({"until": "soon", "start": {}}, r"curriculum.until=soon; valid: 0 to 1"),
+        ({"til": 0.5}, "curriculum setting.*til"),
+        ({"until": 0.5, "start": {"gravitas": [0, 1]}}, "randomization term.*gravitas"),
+        ({"until": 0.5, "start": {"gravity": [1, 0]}}, "gravity.*wrong way round"),
+        ({"until": 0.5, "start": {"push_velocity": [0, 1]}}, "curriculum term, drawn at resets.*push_velocity"),
+    ],
+)
+def test_bad_input_is_named(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Curriculum(config, RANGES)
+
+
+class StopAfter:
+    """Stands in for the progress display and ends the training once an iteration is done."""
+
+    def __init__(self, iteration: int) -> None:
+        self.iteration = iteration
+
+    def update(self, entry: dict[str, Any]) -> None:
+        if entry["iteration"] == self.iteration:
+            raise KeyboardInterrupt
+
+
+def go(training: Any, iteration: int) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        training.learn(StopAfter(iteration))
+    training.save()
+
+
+def test_resumed_in_its_middle_it_goes_on_to_the_bit(tmp_path: Path, configure: Any) -> None:
+    overrides = ["curriculum={until: 0.9, start: {joint_damping: [6.0, 8.0], gravity: [-5.0, -3.0]}}"]
+    paths = []
+    for stops in ([4], [2, 4]):
+        run, training = train.prepare(configure(tmp_path, *overrides, f"name=to{len(stops)}"))
+        go(training, stops[0])
+        for stop in stops[1:]:
+            _, training = train.prepare(configure(tmp_path, f"resume={run}"))
+            go(training, stop)
+        paths.append(run)
+    one, other = (checkpoint.read(run / checkpoint.CHECKPOINT) for run in paths)
+    for name, value in one["policy"].items():
+        assert value.equal(other["policy"][name]), name
+    for name, value in one["environment"].items():
+        assert value.equal(other["environment"][name]), name
+    assert TERMS["gravity"].neutral == 0.0 and "field/gravity" in one["environment"]
