@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import secrets
+import signal
 import time
 from pathlib import Path
 
@@ -88,6 +89,11 @@ class Board:
             self.write()
 
 
+def _interrupt(*_: object) -> None:
+    """SIGTERM ends like Ctrl+C, so that no page is left waiting for changes."""
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """`gantry board [RUNS] [--watch] [--serve [--host H] [--port P]]`"""
     parser = argparse.ArgumentParser(
@@ -106,6 +112,7 @@ def main() -> None:
     if not 0 <= arguments.port <= 65535:
         raise UserError(f"--port {arguments.port} is no port; valid: 0 to 65535")
     board = Board(arguments.runs)
+    signal.signal(signal.SIGTERM, _interrupt)
     with contextlib.suppress(KeyboardInterrupt):
         if arguments.serve:
             from watch.server import serve

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from watch import search_tree
 from watch.run_reader import Run, find_runs, read_run
 from watch.search_tree import Searches
-from watch.values import number
+from watch.values import Interval, number
 
 CURVE_POINTS = 120
 """Of each curve of a run; a thousand runs have to open at once."""
@@ -25,6 +25,9 @@ _FILES = (
     "run.json", "config.yaml", "reward.py", "randomization.yaml", "progress.jsonl", "evaluation.json", "video.mp4",
     "report.html", "stages.json",
 )  # fmt: skip
+
+_SHOWN_ELSEWHERE = ("task", "name", "runs")
+"""Overrides that other columns show, or that say where the folder lies."""
 
 Stamp = tuple[tuple[int, int] | None, ...]
 
@@ -104,7 +107,7 @@ class Catalog:
             "reason": run.reason,
             "reward": run.reward_name or ("?" if run.reward_source is None else "reward.py"),
             "ranges": _ranges_label(run),
-            "overrides": " ".join(o for o in run.overrides if not o.startswith("task="))[:200],
+            "overrides": " ".join(o for o in run.overrides if o.partition("=")[0] not in _SHOWN_ELSEWHERE)[:200],
             "fitness": _short(fitness.mean if fitness else last),
             "low": _short(fitness.low) if fitness else None,
             "high": _short(fitness.high) if fitness else None,
@@ -143,7 +146,16 @@ class Catalog:
             "config": run.config,
             "ranges": {term: f"{low:g} to {high:g}" for term, (low, high) in run.ranges.items()},
             "reward": digest,
+            "physics": run.evaluation.physics_hash,
+            "sets": {s.label: [_interval(s.fitness), _interval(s.fall_rate)] for s in run.evaluation.sets.values()},
         }
+
+
+def _interval(value: Interval | None) -> list[float | None] | None:
+    if value is None:
+        return None
+    share = value.as_share
+    return [_short(share.mean), _short(share.low), _short(share.high)]
 
 
 def _ranges_label(run: Run) -> str | None:

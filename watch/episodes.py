@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from agents.shares import wilson
 from watch import files
 from watch.evaluation import SET_NAMES
 from watch.files import MIB, Unreadable
@@ -77,36 +78,38 @@ def _numbers(value: Any) -> np.ndarray | None:
     return None if any(v is None for v in result) else np.array(result, np.float64)
 
 
-def wilson(count: int, total: int) -> tuple[float, float, float]:
-    """(share, low, high): a share with its 95 % score interval (Wilson 1927), which stays within 0 and 1."""
-    share = count / total
-    spread = _Z**2 / total
-    middle = (share + spread / 2) / (1 + spread)
-    half = _Z / (1 + spread) * math.sqrt(share * (1 - share) / total + spread / (4 * total))
-    return share, max(0.0, middle - half), min(1.0, middle + half)
-
-
-def panels(sets: list[EpisodeSet], ranges: dict[str, tuple[float, float]]) -> list[dict[str, Any]]:
+def panels(
+    sets: list[EpisodeSet],
+    ranges: dict[str, tuple[float, float]],
+    marks: dict[str, dict[str, np.ndarray]] | None = None,
+) -> list[dict[str, Any]]:
     """One panel a quantity that was drawn, JSON-ready, those first on which fitness depends most.
 
     Each holds per physics set the bins of the quantity, with falls and fitness and their 95 % intervals; `train` is
     the range of the training, where the quantity is one of its terms.
+
+    Args:
+        sets: the episodes.
+        ranges: of the training, by term.
+        marks: the episodes in which a term was shifted stand apart in its panel, in `shifted`: in each of them one
+            less of the others is shifted, so they do not continue the curve.
     """
     names = list(dict.fromkeys(name for s in sets for name in s.columns))
     made = []
     for name in names:
-        curves, strength = [], 0.0
+        curves, strength, term = [], 0.0, name.partition(".")[0]
         for s in sets:
             column = s.columns.get(name)
             if column is None or not len(column.values) or not np.ptp(column.values) > 0:
                 continue
-            bins, effect = _bins(column.values, s)
+            apart = (marks or {}).get(s.name, {}).get(term, np.zeros(len(column.values), bool))
+            bins, effect = _bins(column.values[~apart], s.fitness[~apart], s.fallen[~apart])
+            beyond = _bin(column.values[apart], s.fitness[apart], s.fallen[apart]) if apart.any() else None
             strength = max(strength, effect)
-            curves.append({"set": s.label, "bins": bins})
+            curves.append({"set": s.label, "bins": bins, "shifted": beyond})
         if not curves:
             continue
         known = next(s.columns[name] for s in sets if name in s.columns)
-        term = name.partition(".")[0]
         made.append({
             "name": name.replace(".", " "), "unit": known.unit, "elements": known.elements,
             "train": list(ranges[term]) if term in ranges and known.elements == 1 else None,
@@ -115,25 +118,30 @@ def panels(sets: list[EpisodeSet], ranges: dict[str, tuple[float, float]]) -> li
     return sorted(made, key=lambda panel: -panel["strength"])
 
 
-def _bins(values: np.ndarray, s: EpisodeSet) -> tuple[list[dict[str, Any]], float]:
+def _bins(values: np.ndarray, fitness: np.ndarray, fallen: np.ndarray) -> tuple[list[dict[str, Any]], float]:
     """Bins of equally many episodes, and how strongly fitness differs between them (the F statistic)."""
-    count = max(1, min(MOST_BINS, len(values) // EPISODES_A_BIN))
-    bins, between, within = [], 0.0, 0.0
-    for part in np.array_split(np.argsort(values, kind="stable"), count):
-        fitness, n = s.fitness[part], len(part)
-        share, low, high = wilson(int(s.fallen[part].sum()), n)
-        spread = float(fitness.std(ddof=1)) if n > 1 else 0.0
-        half = _Z * spread / math.sqrt(n)
-        between += n * float(fitness.mean() - s.fitness.mean()) ** 2
-        within += (n - 1) * spread**2
-        bins.append({
-            "x": _short(values[part].mean()), "from": _short(values[part].min()), "to": _short(values[part].max()),
-            "n": n, "falls": [_short(share), _short(low), _short(high)],
-            "fitness": [_short(fitness.mean()), _short(fitness.mean() - half), _short(fitness.mean() + half)],
-        })  # fmt: skip
+    if not len(values):
+        return [], 0.0
+    count = max(1, min(MOST_BINS, len(values) // EPISODES_A_BIN)) if np.ptp(values) > 0 else 1
+    parts = np.array_split(np.argsort(values, kind="stable"), count)
+    bins = [_bin(values[part], fitness[part], fallen[part]) for part in parts]
+    between = sum(len(part) * float(fitness[part].mean() - fitness.mean()) ** 2 for part in parts)
+    within = sum(len(part) * float(fitness[part].var()) for part in parts)
     if count < 2 or within <= 0:
         return bins, 0.0
     return bins, (between / (count - 1)) / (within / (len(values) - count))
+
+
+def _bin(values: np.ndarray, fitness: np.ndarray, fallen: np.ndarray) -> dict[str, Any]:
+    n = len(values)
+    share, low, high = wilson(int(fallen.sum()), n)
+    middle = float(fitness.mean())
+    half = _Z * (float(fitness.std(ddof=1)) if n > 1 else 0.0) / math.sqrt(n)
+    return {
+        "x": _short(values.mean()), "from": _short(values.min()), "to": _short(values.max()), "n": n,
+        "falls": [_short(share), _short(low), _short(high)],
+        "fitness": [_short(middle), _short(middle - half), _short(middle + half)],
+    }  # fmt: skip
 
 
 def _short(value: Any) -> float:

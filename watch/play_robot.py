@@ -41,7 +41,7 @@ def endless(task: Task) -> Task:
     """The task without time limit and without commands of its own: those come from whoever drives."""
     command = task.command
     if command is not None:
-        command = dataclasses.replace(command, resample_s=EPISODE_S, standing_share=1.0)
+        command = dataclasses.replace(command, resample_s=EPISODE_S, standing_share=1.0, until=None)
     return dataclasses.replace(task, episode_length_s=EPISODE_S, command=command)
 
 

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
+from watch.browser import chromium
 
-# WebGL in software: nothing else draws 3D where there is no screen.
-WEBGL_FLAGS = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 _FRAMES_PER_S = 5.0
 """Enough for one picture: software draws slowly, and would take the cores that the robots need for real time."""
-FLAGS = ("--no-sandbox", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync", *WEBGL_FLAGS)  # fmt: skip
+
+_FADE_FRAMES = 40
+"""viser fades a new scene in frame by frame, and software may draw two of them a second."""
+_AFTER_FRAMES = """count => new Promise((done) => {
+  const next = () => count-- > 0 ? requestAnimationFrame(next) : done();
+  next();
+})"""
 
 
 def screenshot(
@@ -30,7 +32,7 @@ def screenshot(
     width: int = 1440,
     height: int = 900,
     walk_m: float = 4.0,
-    timeout_s: float = 180.0,
+    timeout_s: float = 240.0,
     browser: Any = None,
 ) -> Path:
     """Plays a run, holds the key W until the robot has walked, and writes a PNG of the page. Returns the path.
@@ -52,7 +54,7 @@ def screenshot(
     """
     from watch.play_session import Session
 
-    with chromium() if browser is None else nullcontext(browser) as used:
+    with chromium(webgl=True) if browser is None else nullcontext(browser) as used:
         session = Session([run] if other is None else [run, other], dark=dark, frames_per_s=_FRAMES_PER_S)
         stop = threading.Event()
         loop = threading.Thread(target=session.run, args=(stop,), daemon=True)
@@ -65,7 +67,7 @@ def screenshot(
             settle(page)
             page.keyboard.down("w")
             _until_walked(page, session, walk_m, timeout_s)
-            page.wait_for_timeout(2500)  # viser fades a new scene in, frame by frame
+            page.evaluate(_AFTER_FRAMES, _FADE_FRAMES)
             partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.png")
             page.screenshot(path=partial)
             page.keyboard.up("w")
@@ -96,26 +98,3 @@ def _until_walked(page: Any, session: Any, walk_m: float, timeout_s: float) -> N
         if far >= walk_m or (not session.drive.axes and session.robots[0].time_s - began >= 4.0):
             return
     raise UserError(f"the robot has not walked {walk_m:g} m within {timeout_s:g} s")
-
-
-@contextmanager
-def chromium() -> Iterator[Any]:
-    """A headless browser with WebGL. Raises UserError, saying what to install, where there is none."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        raise UserError("playwright is not installed; pip install playwright") from None
-    with sync_playwright() as playwright:
-        browser = launch(playwright.chromium)
-        try:
-            yield browser
-        finally:
-            browser.close()
-
-
-def launch(browser_type: Any) -> Any:
-    """Starts this machine's Chromium, with WebGL, through playwright's browser type. Raises UserError without one."""
-    executable = os.environ.get("GANTRY_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if executable is None:
-        raise UserError("no Chromium found; apt-get install chromium, or set GANTRY_CHROMIUM to its path")
-    return browser_type.launch(executable_path=executable, headless=True, args=list(FLAGS))

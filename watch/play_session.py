@@ -267,6 +267,7 @@ class Session:
             "robots": [self._robot_status(i) for i in range(len(self.robots))],
             "axes": len(self.drive.axes),
             "rail": not floating,
+            "time_s": round(self._steps * self.robots[0].dt, 3),
             "factor": round(self.real_time_factor, 3),
             "paused": self.paused,
             "recording": self.film is not None,

@@ -5,23 +5,26 @@ from __future__ import annotations
 import argparse
 import base64
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from agents.run_folder import write_atomically
 from configs.errors import UserError
-from watch import deployment_report, page, search_report, words
-from watch import episodes as single_episodes
+from watch import deployment_report, page, prior, search_report, survival, transfer_report, words
 from watch.evaluation import Evaluation
 from watch.files import MIB, Unreadable, listing, regular
 from watch.run_reader import Run, read_run
-from watch.values import Interval, number, text, visible
+from watch.section import Section
+from watch.values import number, text, visible
 
 INLINE_VIDEO_LIMIT = 20 * MIB
 """Bytes up to which the video is part of the page; a larger one is linked."""
 INLINE_STAGES_LIMIT = 8 * MIB
 CURVE_POINTS = 3000
+SECTIONS: tuple[Callable[[Run], Section | None], ...] = (survival.section, prior.section)
+"""Parts of the page that have a module, a template and a script of their own; they stand below the physics sets."""
 _MACHINE = {"cpu": "Processor", "cores": "Cores", "system": "System"}
 
 
@@ -61,6 +64,7 @@ def render(run: Run) -> str:
         files=[(visible(name), size) for name, size in listing(run.path) if name != "report.html"],
         missing=_missing(run),
         deployed=deployment_report.section(run.path),
+        sections=[made for make in SECTIONS if (made := make(run)) is not None],
         charts=_charts(run, evaluation),
         written=time.strftime("%Y-%m-%d %H:%M"),
     )
@@ -71,12 +75,12 @@ def _figures(run: Run) -> list[tuple[str, str, str]]:
     found = []
     best = run.evaluation.main
     if best and best.fitness:
-        spread = words.spread(_within_0_and_1(best.fitness))
+        spread = words.spread(best.fitness.as_share)
         found.append(("Fitness", words.fixed(best.fitness.mean), spread and f"95 % interval {spread}"))
     elif run.progress.last("fitness") is not None:
         found.append(("Fitness", words.fixed(run.progress.last("fitness")), "last, while training"))
     if best and best.fall_rate:
-        spread = words.spread(_within_0_and_1(best.fall_rate), 100)
+        spread = words.spread(best.fall_rate.as_share, 100)
         found.append(("Falls", words.percent(best.fall_rate.mean), spread and f"95 % interval {spread} %"))
     for name, value in list(best.measures.items())[:2] if best else ():
         found.append((words.label(name).capitalize(), words.with_unit(value.mean, value.unit), "mean over episodes"))
@@ -86,12 +90,6 @@ def _figures(run: Run) -> list[tuple[str, str, str]]:
     if best and best.cost_of_transport:
         found.append(("Cost of transport", words.significant(best.cost_of_transport.mean), "power / (weight × speed)"))
     return found
-
-
-def _within_0_and_1(share: Interval) -> Interval:
-    """Student's t over a few seeds may promise fewer falls than none."""
-    clip = lambda v: None if v is None else min(1.0, max(0.0, v))  # noqa: E731
-    return replace(share, low=clip(share.low), high=clip(share.high))
 
 
 def _video(run: Run) -> dict[str, Any] | None:
@@ -192,7 +190,7 @@ def _charts(run: Run, evaluation: Evaluation) -> dict[str, Any]:
         for s in evaluation.sets.values()
         for n, v in s.measures.items()
     }
-    pair = lambda v: v and {k: getattr(_within_0_and_1(v), k) for k in ("mean", "low", "high")}  # noqa: E731
+    pair = lambda v: v and {k: getattr(v.as_share, k) for k in ("mean", "low", "high")}  # noqa: E731
     return {
         "scalars": curves.scalars,
         "groups": curves.groups,
@@ -201,11 +199,6 @@ def _charts(run: Run, evaluation: Evaluation) -> dict[str, Any]:
         "sets": [
             {"label": s.label, "fitness": pair(s.fitness), "falls": pair(s.fall_rate)} for s in evaluation.sets.values()
         ],
-        "episodes": [
-            panel | {"unit": words.readable_unit(panel["unit"])}
-            for panel in single_episodes.panels(run.episodes, run.ranges)
-        ],
-        "survival": [vars(s) | {"unit": words.readable_unit(s.unit)} for s in run.survival],
     }
 
 
@@ -230,13 +223,13 @@ def _with_known_feet(run: Run) -> Evaluation:
 
 
 def main() -> None:
-    """`gantry report RUN|SEARCH|LOG [...]`"""
+    """`gantry report RUN|FOLDER|LOG [...]`"""
     parser = argparse.ArgumentParser(
         prog="gantry report",
-        description="Write the report of a run or a search as one HTML page, report.html in its folder, or that of a "
-        "deployment, LOG.html for LOG.mcap.",
+        description="Write the report of a run, a search, a design of ranges or a transfer as one HTML page, "
+        "report.html in its folder, or that of a deployment, LOG.html for LOG.mcap.",
     )
-    parser.add_argument("run", type=Path, nargs="+", metavar="RUN|SEARCH|LOG", help="folder or log")
+    parser.add_argument("run", type=Path, nargs="+", metavar="RUN|FOLDER|LOG", help="folder or log")
     for path in parser.parse_args().run:
         print(_write(path))
 
@@ -244,6 +237,8 @@ def main() -> None:
 def _write(path: Path) -> Path:
     if path.suffix == ".mcap":
         return deployment_report.write_log_report(path)
+    if transfer_report.is_transfer(path):
+        return transfer_report.write_transfer_report(path)
     return search_report.write_search_report(path) if search_report.is_search(path) else write_report(path)
 
 

@@ -34,10 +34,15 @@ def outcome(candidate: Candidate, search: Search) -> tuple[str, str]:
             f"was below {words.fixed(bar, 3)}, the lowest that went on."
         )
     if candidate.generation is not None and candidate.name in search.best.values():
-        what = "Winner of its arm, chosen by new seeds on select" if candidate.winner else "Best so far"
-        return "best", f"{what}; trained in full."
+        if not candidate.winner:
+            return "best", "Best so far; trained in full."
+        if no_final(candidate):
+            return "best", "Winner of its arm by its own training: every training with new seeds failed."
+        return "best", "Winner of its arm, chosen by new seeds on select; trained in full."
     if last is not None and len(candidate.rungs) >= len(search.rungs) > 0:
         return "finished", "Trained in full."
+    if no_final(candidate):
+        return "failed", "A reward that the search is compared with; every training with new seeds failed."
     if candidate.finals:
         return "finished", "A reward that the search is compared with, trained with new seeds."
     if search.state == "running":
@@ -46,6 +51,11 @@ def outcome(candidate: Candidate, search: Search) -> tuple[str, str]:
             f"In training{after(last.env_steps) if last else ''}." if candidate.checked else "Not trained.",
         )
     return "failed", "The search ended before its training did."
+
+
+def no_final(candidate: Candidate) -> bool:
+    """Whether it was trained with new seeds and none of those trainings came to an end."""
+    return bool(candidate.finals) and all(problem for _, problem in candidate.finals.values())
 
 
 def after(env_steps: float | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 MAX_TEXT = 400
@@ -80,3 +80,9 @@ class Interval:
         if low is None or high is None or low > high:
             low = high = None
         return cls(mean, low, high, text(content.get("unit"), 20) or "")
+
+    @property
+    def as_share(self) -> Interval:
+        """Within 0 and 1: Student's t over a few seeds may promise fewer falls than none."""
+        clip = lambda v: None if v is None else min(1.0, max(0.0, v))  # noqa: E731
+        return replace(self, low=clip(self.low), high=clip(self.high))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,25 +9,21 @@ from typing import Any
 
 import pytest
 
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
-]  # fmt: skip
+from configs.errors import UserError
+from watch.browser import chromium as run_chromium
+from watch.browser import executable
 
 
 @contextmanager
 def chromium() -> Iterator[Any]:
     """A browser with a fresh profile. Skips the test, saying what to install, where there is none."""
-    path = os.environ.get("GANTRY_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium: apt-get install chromium, or set GANTRY_CHROMIUM to its path")
-    api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, headless=True, args=FLAGS)
-        try:
-            yield browser
-        finally:
-            browser.close()
+    pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
+    try:
+        executable()
+    except UserError as error:
+        pytest.skip(str(error))
+    with run_chromium() as running:
+        yield running
 
 
 class Visit:

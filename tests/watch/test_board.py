@@ -6,8 +6,12 @@ import http.client
 import json
 import os
 import re
+import signal
+import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +22,8 @@ from watch import board as board_module
 from watch.board import Board
 from watch.catalog import Catalog
 from watch.server import BoardServer, serving
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def embedded(html: str, name: str) -> dict:
@@ -145,6 +151,21 @@ def test_the_command(runs, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["gantry board", str(runs), "--port", "70000"])
     with pytest.raises(UserError, match="--port 70000 is no port; valid: 0 to 65535"):
         board_module.main()
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_watching_cleans_up_when_it_is_stopped(runs, stop):
+    command = [sys.executable, "-m", "watch.board", str(runs), "--watch"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        end = time.monotonic() + 60
+        while not list(runs.glob(".board-*.js")) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert embedded((runs / "board.html").read_text(), "rows")["settings"]["live"]
+        process.send_signal(stop)
+        out, error = process.communicate(timeout=60)
+    assert "kept up to date" in out and error == "" and process.returncode == 0
+    assert not list(runs.glob(".board-*.js"))
+    assert embedded((runs / "board.html").read_text(), "rows")["settings"]["live"] is None
 
 
 # --- the server ----------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """`gantry play` in a real Chromium: keys walk the robot, a hard push fells it, two stand side by side, nothing runs
 what a run's names say.
 
-The robot trots by an open-loop gait (test_play.Trot), so that no trained policy is needed; all else is the real thing.
+The robot trots by an open-loop gait (play_samples.Trot), so that no trained policy is needed; all else is the real
+thing. Most tests share one robot and its page: WebGL in software takes seconds to start.
 """
 
 from __future__ import annotations
@@ -23,13 +24,15 @@ pytest.importorskip("mjviser", reason="gantry play needs mjviser")
 pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
 
 from tests.watch.browser import Visit
-from tests.watch.test_play import train_small, trot
+from tests.watch.play_samples import trot
 from watch import play_screenshot
+from watch.browser import launch
 from watch.play_session import Session
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 HOSTILE = '"><img src=x onerror=alert(1)>'
+PUSH_M_S = 1.5
 WIDTH, HEIGHT = 900, 620
 """[pixel] small: WebGL in software takes the cores that the robots need."""
 
@@ -37,14 +40,9 @@ WIDTH, HEIGHT = 900, 620
 @pytest.fixture(scope="module")
 def webgl(browser: Any) -> Iterator[Any]:
     """A second Chromium, with WebGL in software, of the playwright that already runs: a process can have but one."""
-    made = play_screenshot.launch(browser.browser_type)
+    made = launch(browser.browser_type, webgl=True)
     yield made
     made.close()
-
-
-@pytest.fixture(scope="module")
-def quadruped_run(tmp_path_factory):
-    return train_small(tmp_path_factory.mktemp("play-browser"), "go2-walk")
 
 
 @contextmanager
@@ -86,94 +84,122 @@ def position(visit: Visit, i: int = 0) -> np.ndarray:
     return np.array(shown(visit)["robots"][i]["position"])
 
 
+@pytest.fixture(scope="module")
+def shared(quadruped_run, webgl, tmp_path_factory):
+    """One robot and its page for the tests that leave both as they found them; a second run lies beside its own."""
+    runs = tmp_path_factory.mktemp("shared") / "go2-walk"
+    for name in ("first", "second"):
+        shutil.copytree(quadruped_run, runs / name)
+    with playing([runs / "first"], webgl) as (session, visit):
+        yield session, visit
+
+
+@pytest.fixture
+def stage(shared):
+    """The shared robot, set up anew and asked for nothing."""
+    session, visit = shared
+    visit.page.evaluate("() => document.activeElement?.blur()")  # keys are for the robot
+    done = threading.Event()
+    session.post(lambda: (session.reset(), done.set()))
+    until(visit, done.is_set)
+    until(visit, lambda: shown(visit)["robots"][0]["tilt_deg"] < 20)
+    yield session, visit
+    session.push_m_s = PUSH_M_S
+    for slider in session.panel._sliders:
+        slider.value = 0.0
+    session.drive.stop()
+    session.post(session.release_physics)
+
+
 def commanded(session: Session, command: list[float]) -> bool:
     return session.drive.command.tolist() == pytest.approx(command)
 
 
-def test_a_key_walks_the_robot_and_letting_go_stops_it(quadruped_run, webgl):
-    with playing([quadruped_run], webgl) as (session, visit):
-        p = visit.page
-        start = position(visit)
-        p.wait_for_timeout(500)
-        assert np.linalg.norm((position(visit) - start)[:2]) < 0.05
-        p.keyboard.down("w")
-        until(visit, lambda: position(visit)[0] - start[0] > 0.6)  # [m] forward
-        assert session.drive.command == pytest.approx([0.7 * 1.5, 0.0, 0.0])
-        assert p.locator(".gp kbd.on").inner_text() == "W"
-        assert float(p.locator(".gp-value").first.inner_text().split()[0]) > 0.0
-        p.keyboard.up("w")
-        until(visit, lambda: not session.drive.command.any())
-        for key, command in (
-            ("ArrowUp", [1.05, 0, 0]), ("s", [-0.35, 0, 0]), ("a", [0, 0, 0.7]), ("ArrowRight", [0, 0, -0.7]),
-            ("q", [0, 0.35, 0]), ("e", [0, -0.35, 0]),
-        ):  # fmt: skip
-            p.keyboard.down(key)
-            until(visit, partial(commanded, session, command))
-            p.keyboard.up(key)
-        p.keyboard.down("Shift")
-        p.keyboard.down("W")
-        until(visit, lambda: session.drive.command.tolist() == [1.5, 0, 0])
-        p.evaluate("() => window.dispatchEvent(new Event('blur'))")  # the window loses the keyboard
-        until(visit, lambda: not session.drive.command.any())
+def test_a_key_walks_the_robot_and_letting_go_stops_it(stage):
+    session, visit = stage
+    p = visit.page
+    start = position(visit)
+    p.wait_for_timeout(500)
+    assert np.linalg.norm((position(visit) - start)[:2]) < 0.05
+    p.keyboard.down("w")
+    until(visit, lambda: position(visit)[0] - start[0] > 0.6)  # [m] forward
+    assert session.drive.command == pytest.approx([0.7 * 1.5, 0.0, 0.0])
+    assert p.locator(".gp kbd.on").inner_text() == "W"
+    assert float(p.locator(".gp-value").first.inner_text().split()[0]) > 0.0
+    p.keyboard.up("w")
+    until(visit, lambda: not session.drive.command.any())
+    for key, command in (
+        ("ArrowUp", [1.05, 0, 0]), ("s", [-0.35, 0, 0]), ("a", [0, 0, 0.7]), ("ArrowRight", [0, 0, -0.7]),
+        ("q", [0, 0.35, 0]), ("e", [0, -0.35, 0]),
+    ):  # fmt: skip
+        p.keyboard.down(key)
+        until(visit, partial(commanded, session, command))
+        p.keyboard.up(key)
+    p.keyboard.down("Shift")
+    p.keyboard.down("W")
+    until(visit, lambda: session.drive.command.tolist() == [1.5, 0, 0])
+    p.evaluate("() => window.dispatchEvent(new Event('blur'))")  # the window loses the keyboard
+    until(visit, lambda: not session.drive.command.any())
 
 
-def test_keys_do_not_move_the_camera_and_typing_does_not_drive(quadruped_run, webgl):
-    with playing([quadruped_run], webgl) as (session, visit):
-        p = visit.page
-        client = next(iter(session.door.viser.get_clients().values()))
-        before = client.camera.position.copy()
-        p.keyboard.down("w")
-        until(visit, lambda: session.drive.command.any())
-        p.wait_for_timeout(500)
-        p.keyboard.up("w")
-        assert client.camera.position == pytest.approx(before, abs=1e-4)
-        box = p.locator("input[type=text], input.mantine-NumberInput-input").first
-        box.click()
-        p.keyboard.press("w")
-        p.keyboard.press("s")
-        p.wait_for_timeout(300)
-        assert not session.drive.command.any()
+def test_keys_do_not_move_the_camera_and_typing_does_not_drive(stage):
+    session, visit = stage
+    p = visit.page
+    client = next(iter(session.door.viser.get_clients().values()))
+    before = client.camera.position.copy()
+    p.keyboard.down("w")
+    until(visit, lambda: session.drive.command.any())
+    p.wait_for_timeout(500)
+    p.keyboard.up("w")
+    assert client.camera.position == pytest.approx(before, abs=1e-4)
+    box = p.locator("input[type=text], input.mantine-NumberInput-input").first
+    box.click()
+    p.keyboard.press("w")
+    p.keyboard.press("s")
+    p.wait_for_timeout(300)
+    assert not session.drive.command.any()
 
 
-def test_a_hard_push_shows_a_fall_and_reset_sets_it_up(quadruped_run, webgl):
-    with playing([quadruped_run], webgl) as (session, visit):
-        p = visit.page
-        assert p.locator(".gp-badge").is_hidden()
-        session.push_m_s = 6.0
-        p.keyboard.press("Space")
-        until(visit, lambda: shown(visit)["robots"][0]["fell"])
-        p.locator(".gp-badge").wait_for(state="visible")
-        assert p.locator(".gp-badge").inner_text() == "fell"
-        until(visit, lambda: shown(visit)["robots"][0]["tilt_deg"] > 45)
-        p.keyboard.press("r")
-        until(visit, lambda: not shown(visit)["robots"][0]["fell"])
-        until(visit, lambda: shown(visit)["robots"][0]["tilt_deg"] < 20)
+def test_a_hard_push_shows_a_fall_and_reset_sets_it_up(stage):
+    session, visit = stage
+    p = visit.page
+    assert p.locator(".gp-badge").is_hidden()
+    session.push_m_s = 6.0
+    p.keyboard.press("Space")
+    until(visit, lambda: shown(visit)["robots"][0]["fell"])
+    p.locator(".gp-badge").wait_for(state="visible")
+    assert p.locator(".gp-badge").inner_text() == "fell"
+    until(visit, lambda: shown(visit)["robots"][0]["tilt_deg"] > 45)
+    p.keyboard.press("r")
+    until(visit, lambda: not shown(visit)["robots"][0]["fell"])
+    until(visit, lambda: shown(visit)["robots"][0]["tilt_deg"] < 20)
 
 
-def test_a_gamepad_drives(quadruped_run, webgl):
-    with playing([quadruped_run], webgl) as (session, visit):
-        p = visit.page
-        p.evaluate("""() => {
-          const buttons = Array.from({ length: 17 }, () => ({ pressed: false }));
-          window.pad = { connected: true, axes: [0, -1, 0.5, 0], buttons };
-          navigator.getGamepads = () => [window.pad];
-        }""")
-        until(visit, lambda: session.drive.command.tolist() == pytest.approx([1.5, 0.0, -0.5]))
-        p.evaluate("() => { window.pad.axes = [0.05, 0, 0, 0]; }")  # at rest a stick is never quite at zero
-        until(visit, lambda: not session.drive.command.any())
-        pushed = session.robots[0].push_w.copy()
-        p.evaluate("() => { window.pad.buttons[0].pressed = true; }")
-        until(visit, lambda: bool((session.robots[0].push_w != pushed).any()))
+def test_a_gamepad_drives(stage):
+    session, visit = stage
+    p = visit.page
+    p.evaluate("""() => {
+      const buttons = Array.from({ length: 17 }, () => ({ pressed: false }));
+      window.pad = { connected: true, axes: [0, -1, 0.5, 0], buttons };
+      navigator.getGamepads = () => [window.pad];
+    }""")
+    until(visit, lambda: session.drive.command.tolist() == pytest.approx([1.5, 0.0, -0.5]))
+    p.evaluate("() => { window.pad.axes = [0.05, 0, 0, 0]; }")  # at rest a stick is never quite at zero
+    until(visit, lambda: not session.drive.command.any())
+    pushed = session.robots[0].push_w.copy()
+    p.evaluate("() => { window.pad.buttons[0].pressed = true; }")
+    until(visit, lambda: bool((session.robots[0].push_w != pushed).any()))
+    p.evaluate("() => { window.pad.connected = false; navigator.getGamepads = () => []; }")
 
 
-def test_a_page_that_is_closed_lets_go(quadruped_run, webgl):
-    with playing([quadruped_run], webgl) as (session, visit):
-        other = Visit(webgl, session.door.address, width=300, height=200)
-        other.page.wait_for_function("() => window.gantryPlay")
-        other.page.keyboard.down("w")
-        until(visit, lambda: session.drive.command.any())
-        other.close()
-        until(visit, lambda: not session.drive.command.any())
+def test_a_page_that_is_closed_lets_go(stage, webgl):
+    session, visit = stage
+    other = Visit(webgl, session.door.address, width=300, height=200)
+    other.page.wait_for_function("() => window.gantryPlay")
+    other.page.keyboard.down("w")
+    until(visit, lambda: session.drive.command.any())
+    other.close()
+    until(visit, lambda: not session.drive.command.any())
 
 
 def test_two_policies_follow_the_same_keys_side_by_side(quadruped_run, webgl, tmp_path):
@@ -195,61 +221,59 @@ def test_two_policies_follow_the_same_keys_side_by_side(quadruped_run, webgl, tm
         assert session.robots[0].push_w == pytest.approx(session.robots[1].push_w, abs=1e-6)
 
 
-def test_sliders_change_command_and_physics(quadruped_run, webgl):
-    with playing([quadruped_run], webgl) as (session, visit):
-        p = visit.page
+def test_sliders_change_command_and_physics(stage):
+    session, visit = stage
+    p = visit.page
 
-        def enter(label: str, value: str) -> None:
-            row = p.locator("label", has_text=label).first.locator("xpath=ancestor::div[.//input][1]")
-            box = row.locator("input.mantine-NumberInput-input")
-            box.fill(value)
-            box.press("Enter")
+    def enter(label: str, value: str) -> None:
+        row = p.locator("label", has_text=label).first.locator("xpath=ancestor::div[.//input][1]")
+        box = row.locator("input.mantine-NumberInput-input")
+        box.fill(value)
+        box.press("Enter")
 
-        enter("Friction", "0.15")
-        until(visit, lambda: session.robots[0].physics.held.get("friction") == pytest.approx(0.15))
-        enter("Delay (ms)", "30")
-        until(visit, lambda: session.robots[0].physics.held.get("action_delay") == pytest.approx(0.03))
-        enter("Forward", "0.5")
-        until(visit, lambda: session.drive.command.tolist() == [0.5, 0.0, 0.0])
-        p.locator("button", has_text="As it was").click()
-        until(visit, lambda: not session.robots[0].physics.held)
-        until(visit, lambda: session.panel._knobs["friction"].value == pytest.approx(0.8))
-        p.locator("button", has_text="Stand still").click()
-        until(visit, lambda: not session.drive.command.any())
-
-
-def test_another_run_is_taken_up_from_the_list(quadruped_run, webgl, tmp_path):
-    for name in ("first", "second"):
-        shutil.copytree(quadruped_run, tmp_path / "go2-walk" / name)
-    with playing([tmp_path / "go2-walk" / "first"], webgl) as (session, visit):
-        p = visit.page
-        p.get_by_label("Run", exact=True).or_(p.locator("input.mantine-Select-input").last).first.click()
-        p.get_by_role("option", name="go2-walk/second").click()
-        until(visit, lambda: session.robots[0].run.name == "second")
-        until(visit, lambda: p.locator(".gp-name").inner_text() == "second")
+    enter("Friction", "0.15")
+    until(visit, lambda: session.robots[0].physics.held.get("friction") == pytest.approx(0.15))
+    enter("Delay (ms)", "30")
+    until(visit, lambda: session.robots[0].physics.held.get("action_delay") == pytest.approx(0.03))
+    enter("Forward", "0.5")
+    until(visit, lambda: session.drive.command.tolist() == [0.5, 0.0, 0.0])
+    p.locator("button", has_text="As it was").click()
+    until(visit, lambda: not session.robots[0].physics.held)
+    until(visit, lambda: session.panel._knobs["friction"].value == pytest.approx(0.8))
+    p.locator("button", has_text="Stand still").click()
+    until(visit, lambda: not session.drive.command.any())
 
 
-def test_a_video_is_recorded_from_the_page(quadruped_run, webgl, tmp_path):
-    run = tmp_path / "run"
-    shutil.copytree(quadruped_run, run)
-    with playing([run], webgl) as (session, visit):
-        p = visit.page
-        p.locator("button", has_text="Record video").click()
-        until(visit, lambda: session.film is not None and session.film.seconds > 0.3)
-        until(visit, lambda: p.locator(".gp-state").inner_text() == "recording")
-        p.locator("button", has_text="Stop and save").click()
-        until(visit, lambda: len(list(run.glob("play-*.mp4"))) == 1, 120.0)
+def test_another_run_is_taken_up_from_the_list(stage):
+    session, visit = stage
+    p = visit.page
+    for name in ("second", "first"):
+        p.locator("input.mantine-Select-input").last.click()
+        p.get_by_role("option", name=f"go2-walk/{name}").click()
+        until(visit, lambda name=name: session.robots[0].run.name == name)
+        until(visit, lambda name=name: p.locator(".gp-name").inner_text() == name)
+    trot(session.robots[0])
 
 
-def test_charts_scroll(quadruped_run, webgl):
-    with playing([quadruped_run], webgl) as (_, visit):
-        p = visit.page
-        until(visit, lambda: p.locator(".uplot").count() == 2)
-        labels = " ".join(p.locator(".u-legend .u-label").all_inner_texts())
-        assert "velocity" in labels and "calf target" in labels
-        last = "() => Object.values(window.__viserTestpoints.uplots).map((u) => u.chart.data[0].at(-1))"
-        before = p.evaluate(last)
-        until(visit, lambda: all(b > a + 0.5 for a, b in zip(before, p.evaluate(last), strict=True)))
+def test_a_video_is_recorded_from_the_page(stage):
+    session, visit = stage
+    p = visit.page
+    p.locator("button", has_text="Record video").click()
+    until(visit, lambda: session.film is not None and session.film.seconds > 0.3)
+    until(visit, lambda: p.locator(".gp-state").inner_text() == "recording")
+    p.locator("button", has_text="Stop and save").click()
+    until(visit, lambda: len(list(session.robots[0].run.glob("play-*.mp4"))) == 1, 120.0)
+
+
+def test_charts_scroll(stage):
+    _, visit = stage
+    p = visit.page
+    until(visit, lambda: p.locator(".uplot").count() == 2)
+    labels = " ".join(p.locator(".u-legend .u-label").all_inner_texts())
+    assert "velocity" in labels and "calf target" in labels
+    last = "() => Object.values(window.__viserTestpoints.uplots).map((u) => u.chart.data[0].at(-1))"
+    before = p.evaluate(last)
+    until(visit, lambda: all(b > a + 0.5 for a, b in zip(before, p.evaluate(last), strict=True)))
 
 
 def test_hostile_names_are_shown_and_do_not_run(quadruped_run, webgl, tmp_path):
@@ -273,7 +297,8 @@ def test_hostile_names_are_shown_and_do_not_run(quadruped_run, webgl, tmp_path):
     # playing() has asserted that no dialog opened and nothing was fetched from elsewhere
 
 
-@pytest.mark.parametrize("dark", [False, True])
+# The two differ in colors alone; `make screenshots` takes both.
+@pytest.mark.parametrize("dark", [pytest.param(False, marks=pytest.mark.optin), True])
 def test_the_screenshot_shows_a_lit_robot_on_its_floor(quadruped_run, webgl, tmp_path, dark):
     from PIL import Image
 

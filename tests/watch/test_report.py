@@ -107,9 +107,10 @@ def test_nothing_of_a_run_leaves_its_place(tmp_path):
     own = without_plotly(write_report(hostile(tmp_path)).read_text())
     nonce = re.search(r"'nonce-([\w-]+)'", own)[1]
     scripts = re.findall(r"<script[^>]*>", own)
-    assert len(scripts) == 7
-    assert all(s in (f'<script nonce="{nonce}">', '<script type="application/json" id="data">') for s in scripts)
-    assert own.count("</script>") == 7
+    assert len(scripts) == 9
+    plain = [f'<script type="application/json" id="{id_}">' for id_ in ("data", "survival-data")]
+    assert all(s in (f'<script nonce="{nonce}">', *plain) for s in scripts)
+    assert own.count("</script>") == 9
     assert "onerror=alert" not in re.sub(r"&lt;.*?&gt;|\\u003c.*?\\u003e", "", own)
     assert not re.search(r"<(img|svg onload|b>bold|a href='javascript)", own)
     assert "\u2028" not in re.search(r'id="data">(.*?)</script>', own, re.S)[1]

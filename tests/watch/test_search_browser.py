@@ -73,9 +73,23 @@ def test_code_differences_with_the_parent(visit):
     assert "1.5 * torch.exp(-velocity_error / 0.2)" in removed[0] and "2.0 * torch.exp" in added[0]
     assert p.locator(".candidate .diff .added .s").inner_text() == '"velocity"'
     assert "2.0" in p.locator(".candidate .diff .added .m").all_inner_texts()
+    changed = "".join(p.locator(".candidate .diff .added mark").all_inner_texts())
+    assert changed == "2.0 * torch.exp(-velocity_error / 0.35"
     p.select_option(".candidate h4 select", "")
     assert p.locator(".candidate .diff .added").count() == 0
     assert p.locator(".candidate .diff .row").count() == samples.REWARD.count("\n") + 1
+
+
+def test_what_changed_within_a_line(visit):
+    for before, after, spans in [
+        ("s.slip * 0.1", "s.slip * 0.45", [[9, 12], [9, 13]]),  # whole numbers and names, not single characters
+        ("a = b", "a = b + c", [[5, 5], [5, 9]]),
+        ("return left", "import math", None),  # another line, not a changed one
+        ("", "x", None),
+    ]:
+        assert visit.page.evaluate("([a, b]) => changedSpans(a, b)", [before, after]) == spans, (before, after)
+    text = "([a, b]) => codeDifference(a, b).textContent"
+    assert visit.page.evaluate(text, ['x = "a" + 1\n', 'x = "b" + 1\n']) == '− x = "a" + 1\n+ x = "b" + 1\n  \n'
 
 
 def test_colors_change_no_character(visit):

@@ -52,6 +52,22 @@ def test_what_became_of_each_candidate(search):
     assert said(search, "human")[0] == "finished"
 
 
+def test_finals_that_all_failed_are_no_success(tmp_path):
+    folder = write_search(tmp_path, finished=False)
+    ledger = Ledger(folder)
+    for candidate, arm in (("model-g2s0", "model"), ("human", "human")):
+        for seed in (1000, 1001):
+            ledger.add("final", f"{candidate}-seed{seed}", candidate=candidate, arm=arm, seed=seed, ok=False,
+                       fitness=None, problem="out of memory")  # fmt: skip
+        ledger.add("winner", arm, candidate=candidate, select={})
+    found = read_search(folder, tmp_path)
+    assert said(found, "model-g2s0")[1].endswith("every training with new seeds failed.")
+    assert said(found, "human")[0] == "failed"
+    Ledger(folder).add("final", "again", candidate="human", arm="human", seed=1002, ok=True,
+                       fitness={"mean": 0.5}, problem=None)  # fmt: skip
+    assert said(read_search(folder, tmp_path), "human")[0] == "finished"
+
+
 @pytest.mark.parametrize(
     ("event", "content", "kind", "words"),
     [

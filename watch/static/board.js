@@ -36,7 +36,7 @@ const gantryBoard = (() => {
   board.reportOf = (row) => inline.settings.served ? row.id.split("/").map(encodeURIComponent).join("/") + "/report.html" : row.report;
   board.detailsOf = (row) => {
     const source = fresh.runs?.[row.id] ? fresh : parsed();
-    const entry = source.runs[row.id] ?? { curves: {}, components: { columns: {} }, config: {}, ranges: {}, reward: null };
+    const entry = source.runs[row.id] ?? { curves: {}, components: { columns: {} }, config: {}, ranges: {}, reward: null, physics: null, sets: {} };
     const config = { ...source.base[row.task], ...entry.config };
     for (const key of Object.keys(config)) if (config[key] === null) delete config[key];
     return { ...entry, config };
@@ -49,10 +49,6 @@ const gantryBoard = (() => {
   /* plotly is 4.6 MB of script: run it when the first chart is asked for. */
   let plotly = null;
   board.withPlotly = (then) => {
-    if (!$("plotly")) {  /* the page is still being read: a view that was open before a reload asks this early */
-      addEventListener("DOMContentLoaded", () => board.withPlotly(then), { once: true });
-      return;
-    }
     if (!plotly) {
       plotly = document.createElement("script");
       plotly.nonce = nonce;
@@ -83,7 +79,10 @@ const gantryBoard = (() => {
     current.update();
   }
   board.open = (id) => {
-    const wanted = VIEWS.find((view) => view.id === id) ?? VIEWS[0];
+    const found = VIEWS.find((view) => view.id === id) ?? VIEWS[0];
+    const early = found !== VIEWS[0] && document.readyState === "loading";  /* what it needs is still being read */
+    if (early) addEventListener("DOMContentLoaded", () => board.open(id), { once: true });
+    const wanted = early ? current ?? VIEWS[0] : found;
     if (current !== wanted) {
       current?.hide();
       $("view").replaceChildren();

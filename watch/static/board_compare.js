@@ -29,6 +29,7 @@ const compareView = (() => {
         ...[["env_steps", "Environment steps"], ["seconds", "Training time"]].map(([value, title]) =>
           h("button", { type: "button", "data-axis": value, ariaPressed: String(axis === value), onclick: () => { axis = value; shown = ""; update(); } }, title)))),
       h("div", { className: "charts" }, ...CHARTS.map(([name, title, about]) => h("figure", {}, h("figcaption", {}, title, " ", h("small", { className: "muted" }, about)), h("div", { className: "chart", id: `chart-${name}` })))),
+      section("Evaluation", evaluations(runs, details)),
       section("Reward components", components(details)),
       section("Settings that differ", differing(runs, details.map((d) => d.config), "setting", "The configurations are the same.")),
       section("Ranges that differ", differing(runs, details.map((d) => d.ranges), "term", "The randomization ranges are the same.")),
@@ -62,6 +63,21 @@ const compareView = (() => {
       layout: { x: axis === "seconds" ? "training time (min)" : "environment steps", y: unit,
         xaxis: { rangemode: "tozero", tickformat: axis === "seconds" ? "" : "~s", hoverformat: axis === "seconds" ? ".2f" : ".4s" }, yaxis },
     }));
+  }
+
+  /* Fitness and falls on each physics set that one of the runs was evaluated on. */
+  function evaluations(runs, details) {
+    const labels = [...new Set(details.flatMap((entry) => Object.keys(entry.sets ?? {})))];
+    if (!labels.length) return h("p", { className: "muted" }, "None of these runs was evaluated; `gantry evaluate RUN` does it.");
+    const versions = new Set(details.filter((entry) => Object.keys(entry.sets ?? {}).length).map((entry) => entry.physics));
+    const spread = ([mean, low, high], digits, scale = 1) => fixed(mean * scale, digits) + (low === null ? "" : ` (${fixed(low * scale, digits)} to ${fixed(high * scale, digits)})`);
+    const cell = (found) => !found ? h("td", { className: "num" }, "–") : h("td", { className: "num" }, found[0] ? spread(found[0], 3) : "–",
+      found[1] ? h("div", { className: "muted small" }, `falls ${spread(found[1], 1, 100)} %`) : null);
+    return h("div", {}, versions.size > 1 ? h("p", { className: "small warn-text" }, "These runs were evaluated on different versions of the physics sets: the figures do not compare.") : null,
+      h("div", { className: "scroll" }, h("table", { className: "evaluations" },
+        h("thead", {}, h("tr", {}, h("th", {}, "Physics set"), ...runs.map((row, i) => h("th", {}, swatch(i), " ", row.name)))),
+        h("tbody", {}, ...labels.map((name) => h("tr", {}, h("td", {}, name), ...details.map((entry) => cell(Object.hasOwn(entry.sets ?? {}, name) ? entry.sets[name] : null))))))),
+      h("p", { className: "muted small" }, "Fitness, with its 95 % interval over evaluation seeds."));
   }
 
   /* Components of all runs, those first that most runs have. */

@@ -30,6 +30,51 @@ function pythonHighlighter() {
   };
 }
 
+/* [from, to) of what differs between two lines, in each of them; null where they share too little to be one line changed. */
+function changedSpans(before, after) {
+  const shorter = Math.min(before.length, after.length), inWord = (text, at) => /[\w.]/.test(text[at - 1] ?? " ") && /[\w.]/.test(text[at] ?? " ");
+  let start = 0, end = 0;
+  while (start < shorter && before[start] === after[start]) start++;
+  while (end < shorter - start && before.at(-1 - end) === after.at(-1 - end)) end++;
+  while (start > 0 && (inWord(before, start) || inWord(after, start))) start--;
+  while (end > 0 && (inWord(before, before.length - end) || inWord(after, after.length - end))) end--;
+  const shared = before.slice(0, start).trim().length + before.slice(before.length - end).trim().length;
+  return !shared || shared * 3 < Math.min(before.trim().length, after.trim().length) ? null : [[start, before.length - end], [start, after.length - end]];
+}
+
+/* The parts of a line with the characters [from, to) inside <mark>; colors stay. */
+function marked(parts, [from, to]) {
+  const done = [];
+  let at = 0;
+  for (const part of parts) {
+    const text = typeof part === "string" ? part : part.textContent;
+    const cuts = [0, from - at, to - at, text.length].map((cut) => Math.max(0, Math.min(text.length, cut)));
+    for (let k = 0; k < 3; k++) {
+      const piece = text.slice(cuts[k], cuts[k + 1]);
+      if (!piece) continue;
+      const shown = typeof part === "string" ? piece : h("span", { className: part.className }, piece);
+      done.push(k === 1 ? h("mark", {}, shown) : shown);
+    }
+    at += text.length;
+  }
+  return done;
+}
+
+/* Removed lines stand above those that replace them: within each such block, line by line, what changed is marked. */
+function markChanges(rows) {
+  for (let at = 0; at < rows.length; at++) {
+    if (rows[at].kind !== "-") continue;
+    let middle = at, end = at;
+    while (rows[middle]?.kind === "-") middle++;
+    for (end = middle; rows[end]?.kind === "+";) end++;
+    for (let k = 0; k < Math.min(middle - at, end - middle); k++) {
+      const [old, now] = [rows[at + k], rows[middle + k]], spans = changedSpans(old.text, now.text);
+      if (spans) [old.parts, now.parts] = [marked(old.parts, spans[0]), marked(now.parts, spans[1])];
+    }
+    at = end - 1;
+  }
+}
+
 /* Two texts of code as one unified difference, each side in its own colors. */
 function codeDifference(before, after) {
   const rows = difference(before, after), old = pythonHighlighter(), now = pythonHighlighter();
@@ -37,6 +82,7 @@ function codeDifference(before, after) {
     const left = row.kind === "+" ? null : old(row.text), right = row.kind === "-" ? null : now(row.text);
     row.parts = right ?? left;
   }
+  markChanges(rows);
   return h("pre", { className: "diff code-colors" }, ...folded(rows).map((line) =>
     line.kind === "…" ? h("span", { className: "fold" }, `   ${line.count} unchanged ${line.count === 1 ? "line" : "lines"}\n`)
       : h("span", { className: `row ${{ "+": "added", "-": "removed", " ": "" }[line.kind]}` }, `${line.kind === "-" ? "−" : line.kind} `, ...line.parts, "\n")));

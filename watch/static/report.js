@@ -126,73 +126,9 @@ function drawSets() {
   panel($("sets-falls"), "falls", 100, "episodes that end in a fall (%)", { range: [0, worst * 1.1] }, null);
 }
 
-/* --- survival -------------------------------------------------------------------------------------------- */
-function drawSurvival() {
-  data.survival.forEach((curve, i) => {
-    const chart = figure($("survival-charts"), label(curve.term).replace(/^./, (c) => c.toUpperCase()));
-    charts.draw(chart, () => {
-      const order = curve.values.map((_, k) => k).sort((a, b) => curve.values[a] - curve.values[b]);
-      const pick = (column) => order.map((k) => column[k]);
-      const line = { x: pick(curve.values), y: pick(curve.success).map((v) => v * 100), mode: "lines+markers",
-        line: { color: charts.color(i), width: 2 }, marker: { size: 5 }, hovertemplate: "%{y:.3~g} %<extra></extra>" };
-      const band = curve.low ? [{ x: [...pick(curve.values), ...pick(curve.values).reverse()],
-        y: [...pick(curve.high), ...pick(curve.low).reverse()].map((v) => v * 100), fill: "toself", mode: "lines", line: { width: 0 },
-        fillcolor: charts.fade(charts.color(i), 0.18), hoverinfo: "skip" }] : [];
-      return { data: [...band, line], layout: { x: label(curve.term) + (curve.unit ? ` (${curve.unit})` : ""), y: "success (%)", yaxis: { range: [-3, 103] } } };
-    });
-  });
-}
-
-/* --- falls and fitness against what each episode drew ------------------------------------------------------ */
-function drawEpisodes() {
-  const parent = $("episodes-charts");
-  if (!parent) return;
-  const sets = [...new Set(data.episodes.flatMap((panel) => panel.curves.map((curve) => curve.set)))];
-  const anyFalls = data.episodes.some((panel) => panel.curves.some((curve) => curve.bins.some((bin) => bin.falls[0] > 0)));
-  let outcome = anyFalls ? "falls" : "fitness";
-  const scale = () => outcome === "falls" ? 100 : 1;
-  const all = () => data.episodes.flatMap((panel) => panel.curves.flatMap((curve) => curve.bins.map((bin) => bin[outcome])));
-  $("episodes-key").replaceChildren(...sets.map((name, i) => h("span", {}, h("i", { className: "swatch", style: { "--color": `var(--c${i + 1})` } }), ` ${name} `)));
-
-  const rest = $("episodes-rest");
-  const redraws = data.episodes.map((panel, k) => {
-    const target = k < 12 ? parent : rest.querySelector(".grid");
-    const note = [panel.unit, panel.elements > 1 ? `mean of ${panel.elements}` : ""].filter(Boolean).join(", ");
-    const chart = figure(target, label(panel.name).replace(/^./, (c) => c.toUpperCase()), note);
-    return () => charts.draw(chart, () => {
-      /* One scale for all panels: a parameter that matters shows by its slope. */
-      const high = Math.max(...all().map((v) => v[2])) * scale(), low = Math.min(...all().map((v) => v[1])) * scale();
-      const range = outcome === "falls" ? [-0.02 * high, Math.max(high * 1.05, 2)] : [Math.max(-0.02, low - 0.05), Math.min(1.02, high + 0.05)];
-      return {
-        data: panel.curves.map((curve) => {
-          const index = sets.indexOf(curve.set), middle = curve.bins.map((bin) => bin[outcome][0] * scale());
-          return { x: curve.bins.map((bin) => bin.x), y: middle, name: charts.safe(curve.set), mode: "lines+markers", line: { color: charts.color(index), width: 1.5 }, marker: { size: 6 },
-            error_y: { type: "data", symmetric: false, thickness: 1.3, width: 3, color: charts.fade(charts.color(index), 0.6),
-              array: curve.bins.map((bin, k) => Math.max(0, bin[outcome][2] * scale() - middle[k])), arrayminus: curve.bins.map((bin, k) => Math.max(0, middle[k] - bin[outcome][1] * scale())) },
-            customdata: curve.bins.map((bin) => `${number(bin.from)} to ${number(bin.to)}, ${bin.n} episodes`),
-            hovertemplate: `%{y:.3~g}${outcome === "falls" ? " %" : ""} at %{customdata}` };
-        }),
-        layout: { x: "", y: outcome === "falls" ? "falls (%)" : "fitness", hovermode: "closest", yaxis: { range },
-          shapes: panel.train ? [{ type: "rect", xref: "x", yref: "paper", x0: panel.train[0], x1: panel.train[1], y0: 0, y1: 1, line: { width: 0 }, layer: "below", fillcolor: charts.fade(theme.color("--muted"), 0.1) }] : [],
-          margin: { l: 48, r: 12, t: 10, b: 30 } },
-      };
-    });
-  });
-  const show = (wanted) => {
-    outcome = wanted;
-    for (const button of document.querySelectorAll("[data-outcome]")) button.setAttribute("aria-pressed", String(button.dataset.outcome === outcome));
-    for (const redraw of redraws.slice(0, rest?.open ? undefined : 12)) redraw();
-  };
-  rest?.addEventListener("toggle", () => { if (rest.open) show(outcome); });
-  for (const button of document.querySelectorAll("[data-outcome]")) button.addEventListener("click", () => show(button.dataset.outcome));
-  show(outcome);
-}
-
 if (typeof Plotly !== "undefined") {
-  drawEpisodes();
   drawCurves();
   drawSets();
-  drawSurvival();
 }
 /* People look before they read; those who asked their system for less motion start it themselves. */
 const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;

@@ -44,6 +44,15 @@ const searchTree = (() => {
     const x = (node) => LEFT + node.column * (WIDTH + GAP), y = (node) => TOP + 22 + node.row * ROW;
     const columns = Math.max(0, ...tree.nodes.map((node) => node.column)), rows = Math.max(0, ...tree.nodes.map((node) => node.row));
     const width = LEFT * 2 + (columns + 1) * (WIDTH + GAP) - GAP, height = TOP + 22 + (rows + 1) * ROW;
+    const curve = (x0, y0, x1, y1) => `C${(x0 + x1) / 2} ${y0} ${(x0 + x1) / 2} ${y1} ${x1} ${y1}`;
+    /* A line over more than one generation keeps to the space between rows, where no node hides it. */
+    function route(parent, node) {
+      const x0 = x(parent) + WIDTH, y0 = y(parent) + HEIGHT / 2, x1 = x(node), y1 = y(node) + HEIGHT / 2;
+      if (node.column <= parent.column + 1) return `M${x0} ${y0}${curve(x0, y0, x1, y1)}`;
+      const between = node.row + (parent.row < node.row ? 0 : 1), lane = TOP + 22 + between * ROW - (ROW - HEIGHT) / 2;
+      const enter = x0 + GAP, leave = x1 - GAP;
+      return `M${x0} ${y0}${curve(x0, y0, enter, lane)}H${leave}${curve(leave, lane, x1, y1)}`;
+    }
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     svg.setAttribute("width", width);
     svg.setAttribute("height", height);
@@ -51,8 +60,7 @@ const searchTree = (() => {
     lines.sort(([, a], [, b]) => a.line - b.line);  /* the best line lies on top */
     for (const [parent, node] of lines) {
       const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-      const x0 = x(parent) + WIDTH, y0 = y(parent) + HEIGHT / 2, x1 = x(node), y1 = y(node) + HEIGHT / 2, bend = Math.max(24, (x1 - x0) / 2);
-      path.setAttribute("d", `M${x0} ${y0}C${x0 + bend} ${y0} ${x1 - bend} ${y1} ${x1} ${y1}`);
+      path.setAttribute("d", route(parent, node));
       if (parent.line && node.line) path.setAttribute("class", "line");
       svg.append(path);
     }
@@ -88,7 +96,7 @@ const searchTree = (() => {
   function candidate(node, byName, options) {
     const report = options.reportOf(node);
     const facts = [node.generation === null ? null : `generation ${node.generation}`, node.rank ? `rank ${node.rank}` : null, node.model, node.tokens === null ? null : `${number(node.tokens, 6)} tokens`,
-      node.cost === null ? null : `$${fixed(node.cost, 4)}`, node.replayed ? "replayed" : null].filter(Boolean);
+      node.cost ? `$${fixed(node.cost, 4)}` : null, node.replayed ? "replayed" : null].filter(Boolean);
     const parts = [h("h3", {}, node.name, " ", h("span", { className: `kind kind-${node.kind} small muted` }, KINDS[node.kind])),
       h("div", { className: "small muted" }, facts.join(" · ")),
       h("p", { className: "said" }, node.said),
@@ -110,7 +118,7 @@ const searchTree = (() => {
   function finals(node) {
     const reported = new Map(node.reported.map(([seed, fitness]) => [seed, fitness]));
     return h("div", { className: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ...["Seed", "Select", "Report"].map((title) => h("th", { className: "right" }, title)))),
-      h("tbody", {}, ...node.finals.map(([seed, fitness, problem]) => h("tr", {}, h("td", { className: "right num" }, String(seed)), h("td", { className: "right num" }, problem ?? spread(fitness)), h("td", { className: "right num" }, spread(reported.get(seed) ?? null)))))));
+      h("tbody", {}, ...node.finals.map(([seed, fitness, problem]) => h("tr", {}, h("td", { className: "right num" }, String(seed)), h("td", { className: problem ? "wrap" : "right num" }, problem ?? spread(fitness)), h("td", { className: "right num" }, spread(reported.get(seed) ?? null)))))));
   }
 
   function code(node, byName, { codeOf }) {
