@@ -5,11 +5,12 @@ TYPED := $(wildcard configs envs agents sim2real watch hydra_plugins gantry.py s
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format screenshots clean
+.PHONY: help setup demo search-demo test check format screenshots clean
 
 help:
 	@echo "make setup   make .venv with pinned dependencies and check that rendering works"
 	@echo "make demo    train a Go2 to walk, evaluate it, render the video, write the report"
+	@echo "make search-demo  search for a cartpole reward with a language model's recorded answers: no key, two cores"
 	@echo "make test    run the whole test suite"
 	@echo "make check   lint, format check and types, as CI runs them"
 	@echo "make format  format and fix the code"
@@ -21,6 +22,10 @@ setup:
 
 demo: setup
 	@$(PYTHON_BIN) -m gantry demo $(ARGS)
+
+search-demo: setup
+	@$(PYTHON_BIN) -m gantry search +recorded=cartpole-swingup llm=transcript llm.transcript=cartpole-swingup/0 \
+		name=search-demo hydra/launcher=joblib hydra.launcher.n_jobs=2 $(ARGS)
 
 test: setup
 	@$(PYTHON_BIN) -m pytest $(ARGS)

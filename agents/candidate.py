@@ -98,11 +98,12 @@ def _train(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Trains up to the job's target in the confined child, then measures the policy on the select physics."""
     _begin(job, folder)
     _update(folder, {"state": "running", "error": None})
-    argument = {"source": job["source"], "config": job["config"], "ranges": job["ranges"], "target": job["target"]}
+    argument = {"source": job["source"], "config": job["config"], "ranges": job["ranges"], "target": job["target"],
+                "initial": job.get("initial")}  # fmt: skip
     limits = Limits(wall_s=job["wall_s"], resident_bytes=int(job["memory_gb"] * 1e9))
     outcome = run_confined(
         "agents.candidate_training:train_job", argument, folder, limits,
-        threads=job["config"]["threads"], trust=job["trust"],
+        readable=[job["initial"]] if job.get("initial") else [], threads=job["config"]["threads"], trust=job["trust"],
     )  # fmt: skip
     content: dict[str, Any] = {
         "ok": False, "problem": None, "env_steps": 0, "seconds": round(outcome.wall_s, 3), "course": [],
@@ -155,7 +156,7 @@ def _begin(job: Mapping[str, Any], folder: Path) -> None:
         run_folder.write_atomically(folder / ANSWER, job["answer"])
     run_folder.write_atomically(folder / "config.yaml", yaml.safe_dump(job["config"], sort_keys=False))
     ranges = yaml.safe_dump(job["ranges"], sort_keys=False, default_flow_style=None)
-    run_folder.write_atomically(folder / "randomization.yaml", ranges)
+    run_folder.write_atomically(folder / "randomization.yaml", job.get("randomization") or ranges)
     if "reward" in job:
         run_folder.write_atomically(folder / "reward.py", job["reward"])
     if (folder / "run.json").is_file():

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from agents import run_folder
+from agents.fine_tuning import start_from
 from agents.reward_code import check, load
 from agents.training import Training
 from envs import randomization, rewards, tasks
@@ -105,7 +106,8 @@ def train_job(argument: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         argument: ``source`` (reward code, checked here again), ``config`` (of the full training), ``ranges``,
-            ``target`` [env steps].
+            ``target`` [env steps]; optional ``initial``: the checkpoint of another run, from whose policy the
+            training starts instead of from scratch.
 
     Returns:
         ``env_steps``, ``seconds`` [s] of training so far, ``diverged`` simulations, ``course``: up to
@@ -122,6 +124,8 @@ def train_job(argument: Mapping[str, Any]) -> dict[str, Any]:
     # The learner is built with a reward of ours; the environment then gets the checked one, never a file to run.
     training = Training(config, folder, rewards.path_of("sparse", task), ranges)
     training.environment.reward = watched
+    if argument.get("initial"):
+        start_from(training.ppo.policy, Path(argument["initial"]))
     training.resume()
     course = _Course(folder / COMPONENTS, watched, argument["target"], training.iteration)
     if training.ppo.num_timesteps < argument["target"]:

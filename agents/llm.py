@@ -18,7 +18,7 @@ from agents.llm_inbox import Inbox
 from agents.llm_keys import KEY_VARIABLES, environment_without_keys
 from agents.llm_model import LanguageModel
 from agents.llm_store import Record
-from agents.llm_transcript import Transcript, record
+from agents.llm_transcript import Transcript, locate, record, shipped
 from agents.llm_types import (
     Answer,
     AnswersMissing,
@@ -37,7 +37,7 @@ from configs.llm_schema import LLM, Limits
 __all__ = [
     "KEY_VARIABLES", "LLM", "Answer", "AnswersMissing", "Asked", "BudgetExhausted", "LLMError", "Limits", "Message",
     "Provider", "Record", "Request", "Spent", "Transient", "environment_without_keys", "make_provider",
-    "prompt_sha256", "record", "render",
+    "prompt_sha256", "record", "render", "shipped",
 ]  # fmt: skip
 
 
@@ -50,9 +50,7 @@ def make_provider(settings: LLM, folder: Path) -> Provider:
     if settings.kind == "inbox":
         return Inbox(folder / "inbox", settings.model, settings.inbox_exit)
     if settings.kind == "transcript":
-        if not settings.transcript:
-            raise LLMError("llm.transcript is empty; give the folder of a recorded conversation: llm.transcript=FOLDER")
-        return Transcript(Path(settings.transcript))
+        return Transcript(locate(settings.transcript))
     if settings.kind == "model":
         return LanguageModel(settings)
     raise LLMError(str(unknown("llm.kind", settings.kind, ("inbox", "transcript", "model"))))

@@ -11,7 +11,9 @@ transcript.json:
                 prompt_sha256 that file's SHA-256. Tokens and cost are null where nobody counted, `prompt` is
                 null where the prompt's wording changed between asking and answering.
 
-    python -m agents.llm_transcript SEARCH TRANSCRIPT --provider anthropic --model claude-... --date 2026-11-21
+Those that come with Gantry stand in agents/transcripts/TASK/NAME and are named TASK/NAME.
+
+    gantry record SEARCH TRANSCRIPT --provider anthropic --model claude-... --date 2026-11-21
 """
 
 from __future__ import annotations
@@ -26,9 +28,32 @@ from typing import Any
 from agents.llm_store import Record, Store
 from agents.llm_types import MAX_ANSWER_BYTES, Answer, LLMError, Request, prompt_sha256, render
 from agents.run_folder import write_atomically
-from configs.errors import UserError, leave
+from configs.errors import UserError, leave, unknown
 
 FORMAT = 1
+TRANSCRIPT = "transcript.json"
+SHIPPED = Path(__file__).parent / "transcripts"
+"""The conversations that come with Gantry, TASK/NAME each."""
+
+
+def shipped() -> list[str]:
+    """Their names, such as go2-walk/0."""
+    return sorted(path.parent.relative_to(SHIPPED).as_posix() for path in SHIPPED.glob(f"*/*/{TRANSCRIPT}"))
+
+
+def locate(name: str) -> Path:
+    """The folder that llm.transcript means: a path, or the name of a conversation that comes with Gantry.
+
+    Raises LLMError where there is neither.
+    """
+    if not name:
+        raise LLMError(f"llm.transcript is empty; valid: {', '.join(shipped())}; or a folder with a {TRANSCRIPT}")
+    if name in shipped() and not Path(name).exists():
+        return SHIPPED / name
+    if not (Path(name) / TRANSCRIPT).is_file():
+        problem = unknown("llm.transcript", name, shipped())
+        raise LLMError(f"{problem}; or give a folder with a {TRANSCRIPT}")
+    return Path(name)
 
 
 class Transcript:
@@ -39,12 +64,8 @@ class Transcript:
     def __init__(self, folder: Path) -> None:
         """Reads and checks transcript.json. Raises LLMError where it is missing or damaged."""
         self.folder = folder
-        if not (folder / "transcript.json").is_file():
-            raise LLMError(
-                f"llm.transcript={str(folder)!r} holds no transcript.json; give the folder of one conversation"
-            )
         try:
-            content = json.loads((folder / "transcript.json").read_text(encoding="utf-8"))
+            content = json.loads((folder / TRANSCRIPT).read_text(encoding="utf-8"))
             if content["format"] != FORMAT:
                 raise ValueError(f"format {content['format']!r}; this version of Gantry reads {FORMAT}")
             self.provider, self.model, self.date = (str(content[key]) for key in ("provider", "model", "date"))
@@ -53,7 +74,7 @@ class Transcript:
                 if Path(entry["file"]).name != entry["file"]:
                     raise ValueError(f"file {entry['file']!r} of {place} is no plain file name")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise LLMError(f"{folder / 'transcript.json'} cannot be used: {error!r}") from None
+            raise LLMError(f"{folder / TRANSCRIPT} cannot be used: {error!r}") from None
 
     async def ask(self, request: Request) -> Answer:
         """The recorded answer. Raises LLMError where none was recorded."""
@@ -69,7 +90,7 @@ class Transcript:
                 raise LLMError(f"{path} is too large; valid: up to {MAX_ANSWER_BYTES:,} bytes")
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise LLMError(f"{path}, named in transcript.json, cannot be read: {error}") from None
+            raise LLMError(f"{path}, named in {TRANSCRIPT}, cannot be read: {error}") from None
         return Answer(
             text, self.provider, self.model, entry.get("input_tokens"), entry.get("output_tokens"),
             entry.get("cost_usd"), 0.0, replayed=True, recorded=self.date,
@@ -121,7 +142,7 @@ def record(
     (temporary / "prompts").mkdir(parents=True)
     for entry in records:
         content["answers"][entry.request.place] = _write(entry, temporary)
-    write_atomically(temporary / "transcript.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(temporary / TRANSCRIPT, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     temporary.rename(transcript)
     return transcript
 

@@ -39,8 +39,11 @@ def reward(s):
 - One simulation's reward must not depend on another's. The same state always gets the same reward; nothing is kept
   between calls, and the state must not be changed (no in-place operations: build new tensors).
 - Numbers must be finite for every state: guard divisions, roots and logarithms, and bound exponents.
-- `torch` and `math` are there. Helper functions and constants at the top level are fine. Not available: other
-  imports, classes, `while`, `try`, `lambda` as a value, random numbers, assignments to a part of a tensor.
+- `torch` and `math` are there: functions that compute new tensors (arithmetic, comparisons, trigonometry,
+  exponentials, reductions, norms, sorting, `where`, `clamp`, `stack`, `cat`, the activations of
+  `torch.nn.functional`), also as methods of tensors. Helper functions and constants at the top level and short
+  loops over constants are fine. Not available: other imports, classes, `while`, `try`, `lambda` as a value, random
+  numbers, assignments to a part of a tensor.
 - Rewards are divided by the spread of returns before learning, so their overall scale does not matter, but the
   components' sizes relative to each other do. Prefer smooth, bounded terms that tell a policy at the start of its
   training which way is better. Where episodes can end by failure, keep the sum positive while things go well: else
@@ -55,20 +58,30 @@ class Example:
     reflection: str
 
 
+def told_fields(task: Task) -> dict[str, str]:
+    """The fields of State that the task fills, with what they hold; the others would have a width of 0."""
+    robot = robots.get(task.robot)
+    empty = (() if robot.feet else ("foot_",)) + (() if task.ball else ("ball_",))
+    empty += () if task.command else ("command",)
+    return {name: text for name, text in field_docs().items() if not name.startswith(empty)}
+
+
 def state_text(task: Task) -> str:
     """The fields of State with the sizes that they have for this task's robot."""
     robot = robots.get(task.robot)
-    feet = f"F = {len(robot.feet)} feet" + (
-        f" ({', '.join(robot.feet)})" if robot.feet else ": fields of feet are empty"
-    )
+    driven = robot.driven_joints
+    all_driven = driven == robot.joint_names
     sizes = [
         "N simulations",
         f"J = {robot.num_joints} joints ({', '.join(robot.joint_names)})",
-        f"A = {robot.num_actions} driven joints ({', '.join(robot.driven_joints)})",
-        feet,
-        f"C = {len(task.command.low)} numbers of the command" if task.command else "C = 0: there is no command",
+        f"A = {robot.num_actions} driven joint{'s' if robot.num_actions > 1 else ''} "
+        f"({'the same, in the same order' if all_driven else ', '.join(driven)})",
     ]
-    lines = [f"- `s.{name}`: {text}" for name, text in field_docs().items()]
+    if robot.feet:
+        sizes.append(f"F = {len(robot.feet)} feet ({', '.join(robot.feet)})")
+    if task.command:
+        sizes.append(f"C = {len(task.command.low)} numbers of the command")
+    lines = [f"- `s.{name}`: {text}" for name, text in told_fields(task).items()]
     stance = f" Its base stands about {robot.home_base_height_m:g} m above the ground." if robot.feet else ""
     frames = (
         "Suffix `_w`: world frame, z up. Suffix `_b`: frame of the robot's base, x forward, y left, z up. One step is "
@@ -80,7 +93,10 @@ def state_text(task: Task) -> str:
 def task_text(task: Task, termination_penalty: float) -> str:
     """What the task is, apart from how its success is measured."""
     parts = [f"## The task: {task.name}\n\n{task.description}"]
-    if task.command:
+    if task.command and task.command.fixed:
+        asked = zip(task.command.fixed, task.command.units, strict=True)
+        parts.append(f"The command is ({', '.join(f'{value:g} {unit}' for value, unit in asked)}).")
+    elif task.command:
         ranges = ", ".join(
             f"{low:g} to {high:g} {unit}"
             for low, high, unit in zip(task.command.low, task.command.high, task.command.units, strict=True)

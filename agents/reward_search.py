@@ -103,7 +103,7 @@ def _proposers(folder: SearchFolder, provider: Provider | None) -> dict[str, Pro
     settings = folder.settings
     found: dict[str, Proposer] = {}
     if settings.proposer == "model":
-        llm = _llm_settings(settings.llm)
+        llm = llm_settings(settings.llm)
         asked = Asked(folder.path, provider or make_provider(llm, folder.path), llm.limits)
         found["model"] = ModelProposer(settings, asked.ask)
     if "mutation" in (settings.proposer, *settings.other_arms):
@@ -111,7 +111,7 @@ def _proposers(folder: SearchFolder, provider: Provider | None) -> dict[str, Pro
     return found
 
 
-def _llm_settings(content: Mapping[str, Any]) -> llm_schema.LLM:
+def llm_settings(content: Mapping[str, Any]) -> llm_schema.LLM:
     merged = OmegaConf.merge(OmegaConf.structured(llm_schema.LLM), OmegaConf.create(dict(content)))
     if OmegaConf.is_missing(merged, "kind"):
         merged.kind = "transcript"  # a provider of the caller's answers; only the limits count
@@ -138,6 +138,8 @@ def run_search(config: dict[str, Any], launch: Callable[[SearchFolder], Launch],
 
     if config["video"]:
         gl.back_end()  # a machine that cannot draw should say so before the search, not after
+    if not config["resume"] and config["proposer"] == "model":
+        make_provider(llm_settings(config["llm"]), Path())  # a missing key should say so before a folder is made
     folder = find_or_start(config, new_llm=new_llm)
     _say(f"search folder: {folder.path}")
     try:
@@ -150,6 +152,7 @@ def run_search(config: dict[str, Any], launch: Callable[[SearchFolder], Launch],
         raise
     if folder.settings.video:
         _film(folder, table)
+    _report("watch.search_report:write_search_report", folder.path)
     console = Console()
     console.print(search_table.show(table))
     for line in search_table.notes(table):
@@ -166,10 +169,19 @@ def _film(folder: SearchFolder, table: Mapping[str, Any]) -> None:
     run = folder.candidate(f"{main_arm['candidate']}-seed{folder.settings.final_seed_list[0]}")
     if not (run / "video.mp4").is_file():
         film(run, fps=25)
-    if find_spec("watch.report") is not None:
-        # By name: watch stands above agents.
-        import_module("watch.report").write_report(run)
+    _report("watch.report:write_report", run)
     _say(f"video: {run / 'video.mp4'}")
+
+
+def _report(writer: str, folder: Path) -> None:
+    """Calls a function of watch, which is given by name because it stands above agents; not every copy has it."""
+    module, _, function = writer.partition(":")
+    if find_spec("watch") is None or find_spec(module) is None:
+        return
+    try:
+        _say(f"report: {getattr(import_module(module), function)(folder)}")
+    except UserError as problem:
+        _say(f"no report: {problem}")  # the search itself is done
 
 
 @hydra.main(version_base="1.3", config_path="pkg://configs", config_name="search")

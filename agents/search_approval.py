@@ -27,10 +27,12 @@ def ask_on_terminal(key: str, candidates: Sequence[Candidate], best: Candidate |
     console = Console()
     for candidate in candidates:
         console.rule(candidate.name)
-        console.print(Syntax(candidate.source or "", "python", line_numbers=True))
+        # Wrapped, never cut at the terminal's edge: what is not seen cannot be approved of.
+        console.print(Syntax(candidate.source or "", "python", line_numbers=True, word_wrap=True))
         if best is not None:
             console.print(f"difference from {best.name}:", markup=False)
-            console.print(Syntax(diff(best.source or "", candidate.source or "", best.name, candidate.name), "diff"))
+            change = diff(best.source or "", candidate.source or "", best.name, candidate.name)
+            console.print(Syntax(change, "diff", word_wrap=True))
     names = {c.name for c in candidates}
     while True:
         print(f"{key}: train these {len(names)}? [y]es, [n]one, names to leave out, or [q]uit: ", end="", flush=True)

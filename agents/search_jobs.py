@@ -21,6 +21,9 @@ Job = dict[str, Any]
 class Jobs:
     """Makes jobs and runs them. A job whose result stands on disk is not run again."""
 
+    command = "gantry search"
+    """What goes on where it was stopped."""
+
     def __init__(self, folder: SearchFolder, states: Path, launch: Launch) -> None:
         self._folder, self._states, self._launch = folder, states, launch
         self._settings = folder.settings
@@ -48,7 +51,7 @@ class Jobs:
             if not path.is_file():
                 raise UserError(
                     f"the job for {path} ended without a result; the launcher's log says why. Continue with: "
-                    f"gantry search resume={self._folder.path}"
+                    f"{self.command} resume={self._folder.path}"
                 )
             results.append(run_folder.read_json(path))
         return results
@@ -110,4 +113,5 @@ def _title(job: Job) -> str:
     """What a round of such jobs does, for the progress display."""
     if job["kind"] == "train":
         return f"training to {job['target']:,} steps"
-    return {"check": "checking code", "report": "measuring on report physics"}[job["kind"]]
+    titles = {"check": "checking code", "report": "measuring on report physics", "prior": "measuring the physics prior"}
+    return titles[job["kind"]]

@@ -76,9 +76,9 @@ Event = dict[str, Any]
 class Ledger:
     """Append-only record of a search; each (event, key) is written once, so a resumed search adds what is new."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, file: str = LEDGER) -> None:
         """Reads what there is. Raises UserError where the file cannot be read."""
-        self.path = folder / LEDGER
+        self.path = folder / file
         self._events: dict[tuple[str, str], Event] = {}
         for event in read(self.path):
             self._events.setdefault((event["event"], event["key"]), event)

@@ -1,10 +1,11 @@
 """A scripted conversation for tests of the search, and a script that kills a search at random moments.
 
 usage: python -m tests.agents.kill_search CONFIG KILLS SEED     (CONFIG is JSON, as `agents.reward_search` takes it)
+       python -m tests.agents.kill_search CONFIG at RESULTS ...
 
 The script runs a search over and over in forks of this process, which has imported everything but started no thread,
-kills each with SIGKILL at a random moment and lets the last one finish. It checks after every kill that nothing that
-stood on disk is done again, and prints the search's folder.
+kills each with SIGKILL, at random moments or once so many results stand on disk, and lets the last one finish. It
+checks after every kill that nothing that stood on disk is done again, and prints the search's folder.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,23 +98,48 @@ def _finished(runs: Path) -> dict[str, tuple[int, int]]:
     return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
 
 
+Moment = Callable[[Path], None]
+"""Returns when a search, whose folder of runs it is given, is to be killed."""
+
+
+def _random_moments(kills: int, chance: random.Random) -> list[Moment]:
+    # Some at once, most while a child imports, trains or is measured.
+    waits_s = [chance.uniform(0.0, 0.5) if i % 4 == 1 else chance.uniform(0.5, 8.0) for i in range(kills)]
+    return [lambda runs, wait_s=wait_s: time.sleep(wait_s) for wait_s in waits_s]  # type: ignore[misc]
+
+
+def _once_there_are(results: int) -> Moment:
+    def wait(runs: Path) -> None:
+        deadline = time.monotonic() + 300
+        while len(_finished(runs)) < results:
+            if time.monotonic() > deadline:
+                raise SystemExit(f"{len(_finished(runs))} results after 300 s instead of {results}")
+            time.sleep(0.02)
+        time.sleep(0.3)  # into whatever comes next
+
+    return wait
+
+
 def main() -> None:
-    config, kills, chance = json.loads(sys.argv[1]), int(sys.argv[2]), random.Random(int(sys.argv[3]))
+    config = json.loads(sys.argv[1])
+    if sys.argv[2] == "at":
+        moments = [_once_there_are(int(count)) for count in sys.argv[3:]]
+    else:
+        moments = _random_moments(int(sys.argv[2]), random.Random(int(sys.argv[3])))
     runs = Path(config["runs"])
     log = runs / "asked.log"
     runs.mkdir(parents=True, exist_ok=True)
-    for attempt in range(kills + 1):
+    for attempt, moment in enumerate([*moments, None]):
         before = _finished(runs)
         answered = {Path(p).name.removesuffix(".answer.json") for p in before if p.endswith(".answer.json")}
         asked = log.read_text().split() if log.is_file() else []
         child = _start(config, log)
-        if attempt == kills:
+        if moment is None:
             code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             if code != 0:
                 raise SystemExit(f"the last attempt ended with {code}")
         else:
-            # Some at once, most while a child imports, trains or is measured.
-            time.sleep(chance.uniform(0.0, 0.5) if attempt % 4 == 1 else chance.uniform(0.5, 8.0))
+            moment(runs)
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
         after = _finished(runs)

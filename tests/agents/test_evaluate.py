@@ -302,7 +302,13 @@ class TestPhysicsSets:
     # measured before incomparable, and has to say so here.
     @pytest.mark.parametrize(
         ("name", "digest"),
-        [("cartpole-swingup", "3710ee945cb0"), ("go1-walk", "340a4ead3c1f"), ("go2-walk", "340a4ead3c1f")],
+        [
+            ("cartpole-swingup", "3710ee945cb0"),
+            ("go1-walk", "340a4ead3c1f"),
+            ("go2-walk", "340a4ead3c1f"),
+            ("go2-dash", "5e9faf18d113"),
+            ("go2-ball", "29b0ede99fbf"),
+        ],
     )
     def test_the_numbers_have_not_changed(self, name, digest):
         assert physics.digest(tasks.get(name)) == digest

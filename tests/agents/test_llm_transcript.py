@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from hydra import compose, initialize_config_module
 
 from agents import llm_transcript
 from agents.llm import LLM, Answer, Asked, Limits, LLMError, Message, Request, make_provider, record
-from configs import llm_schema
+from configs import llm_schema, schema, search_schema
 from configs.errors import UserError
 
 OLD = 1_700_000_000  # [s since 1970]
@@ -77,8 +79,6 @@ def test_an_absent_answer_is_a_clear_error(transcript, tmp_path):
 
 
 def test_what_a_transcript_consists_of(transcript):
-    import hashlib
-
     content = json.loads((transcript / "transcript.json").read_text())
     assert list(content["answers"]) == ["g0s0", "g0s1", "g1s0", "g1s1"]
     for entry in content["answers"].values():
@@ -111,10 +111,45 @@ def test_a_missing_answer_file_is_named(transcript, tmp_path):
     assert isinstance(error, LLMError) and "g0s0.answer.md" in str(error)
 
 
-@pytest.mark.parametrize(("folder", "words"), [("", "llm.transcript is empty"), ("nowhere", "no transcript.json")])
+@pytest.mark.parametrize(
+    ("folder", "words"), [("", "llm.transcript is empty"), ("nowhere", "unknown llm.transcript 'nowhere'")]
+)
 def test_no_transcript(tmp_path, folder, words):
     with pytest.raises(LLMError, match=words):
         make_provider(LLM(kind="transcript", transcript=folder), tmp_path)
+
+
+@pytest.mark.parametrize("name", llm_transcript.shipped())
+def test_the_conversations_that_come_with_gantry(name, tmp_path):
+    """Each can be replayed by its name, is complete, and holds the prompts that it says it answers."""
+    provider = make_provider(LLM(kind="transcript", transcript=name), tmp_path)
+    assert isinstance(provider, llm_transcript.Transcript) and provider.folder == llm_transcript.SHIPPED / name
+    content = json.loads((provider.folder / "transcript.json").read_text())
+    assert content["provider"] and content["model"] and content["date"]
+    schema.register()
+    search_schema.register()
+    llm_schema.register()
+    with initialize_config_module("configs", version_base="1.3"):
+        size = compose("search", [f"+recorded={name.partition('/')[0]}"])
+    asked = {f"g{g}s{s}" for g in range(size.generations) for s in range(size.samples)}
+    assert set(content["answers"]) == asked, "as many as a search of the recorded size asks for"
+    for place, entry in content["answers"].items():
+        assert "def reward" in (provider.folder / entry["file"]).read_text(), place
+        prompt = provider.folder / entry["prompt"]
+        assert hashlib.sha256(prompt.read_bytes()).hexdigest() == entry["prompt_sha256"]
+
+
+def test_a_shipped_name_gives_way_to_a_folder(transcript, tmp_path, monkeypatch):
+    monkeypatch.setattr(llm_transcript, "SHIPPED", tmp_path / "shipped")
+    (tmp_path / "shipped" / "task").mkdir(parents=True)
+    shutil.copytree(transcript, tmp_path / "shipped" / "task" / "0")
+    assert llm_transcript.shipped() == ["task/0"]
+    assert llm_transcript.locate("task/0") == tmp_path / "shipped" / "task" / "0"
+    with pytest.raises(LLMError, match="did you mean 'task/0'"):
+        llm_transcript.locate("taks/0")
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(transcript, tmp_path / "task" / "0")
+    assert llm_transcript.locate("task/0") == Path("task/0")
 
 
 def test_what_cannot_be_recorded(tmp_path, transcript):

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from agents import reward_search, search_folder
 from configs.errors import UserError
 from envs import physics
 from tests.agents.confined import needs_confinement
+
+ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = needs_confinement
 
@@ -35,7 +38,8 @@ def test_what_a_search_folder_says(tmp_path):
     assert folder.relative(run) == f"cartpole-swingup/{folder.id}-model-g0s0"
     single = folder.settings.train
     assert single["video"] is False and single["evaluate"] is False and "resume" not in single and "llm" not in single
-    assert single["env_steps"] == 600_000 and single["ppo"]["num_envs"] == 256
+    own = yaml.safe_load((ROOT / "configs/task/cartpole-swingup.yaml").read_text())
+    assert single["env_steps"] == own["env_steps"] and single["ppo"]["num_envs"] == own["ppo"]["num_envs"]
 
 
 def test_one_is_resumed_as_it_was_started(tmp_path):

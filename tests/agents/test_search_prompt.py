@@ -12,17 +12,22 @@ from agents.reward_code import BUILTINS, check, extract
 from agents.reward_prompt import SAFETY, Example, conversation, first_messages
 from agents.search_proposer import Exhausted, ModelProposer
 from envs import robots, tasks
+from envs.environment import Environment
+from envs.physics import no_reward
 from envs.state import field_docs
 
 GO2, CARTPOLE = tasks.get("go2-walk"), tasks.get("cartpole-swingup")
 START = first_messages(CARTPOLE, safety=True, termination_penalty=0.0)
 
 
-@pytest.mark.parametrize("task", [GO2, CARTPOLE], ids=lambda task: task.name)
+@pytest.mark.parametrize("task", [GO2, CARTPOLE, tasks.get("go2-ball")], ids=lambda task: task.name)
 def test_the_state_is_told_as_the_code_has_it(task):
     system, user = first_messages(task, safety=True, termination_penalty=2.0)
+    # What is told is what the task's own states have in them, no more and no less.
+    state = Environment(task, 2, reward=no_reward, seed=0, num_threads=1).state
     for name, text in field_docs().items():
-        assert f"- `s.{name}`: {text}\n" in user.content
+        told = f"- `s.{name}`: {text}\n" in user.content
+        assert told == (getattr(state, name).numel() > 0), name
     for joint in robots.get(task.robot).joint_names:
         assert joint in user.content
     assert task.description in user.content and "additionally costs 2 in" in user.content

@@ -1,0 +1,83 @@
+"""The jobs of a design of ranges: as files, run by whichever launcher is configured, read back from run folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from agents import candidate, physics_prior, run_folder
+from agents.candidate import REPORT, rung_file
+from agents.checkpoint import CHECKPOINT, load_policy
+from agents.design_settings import prior_settings
+from agents.search_jobs import Job, Jobs
+
+Ranges = Mapping[str, tuple[float, float]]
+
+
+def run_job(path: Path) -> None:
+    """Runs the job that a file describes: the prior here, all else as the jobs of a search."""
+    job = run_folder.read_json(path)
+    if job.get("kind") != "prior":
+        candidate.run_job(path)
+        return
+    folder = Path(job["folder"])
+    with candidate.run_folder_lock(folder):
+        if not (folder / job["result"]).is_file():
+            settings = {**job["settings"], "terms": tuple(job["settings"]["terms"])}
+            physics_prior.write(folder, physics_prior.measure(load_policy(folder), physics_prior.Settings(**settings)))
+
+
+class DesignJobs(Jobs):
+    """Makes them."""
+
+    command = "gantry randomize"
+
+    def check_reward(self, text: str) -> Job:
+        """Check the reward, which a model may have written, before anything is trained with it."""
+        return self.check("reward", "reward", f"```python\n{text}\n```", "people or a model", None)
+
+    def base(self, name: str, source: str, reward: str, seed: int) -> Job:
+        """Train without randomization."""
+        config = {**self._config(name), "seed": seed}
+        return self._run(name, "base", source, reward, config, {}, None)
+
+    def prior(self, run: Path) -> Job:
+        """Measure which physics a base policy survives."""
+        return {
+            "kind": "prior", "folder": str(run), "result": physics_prior.FILE,
+            "settings": asdict(prior_settings(self._settings.config)),
+        }  # fmt: skip
+
+    def tune(
+        self, name: str, arm: str, source: str, reward: str, ranges: Ranges, text: str, base: Path, seed: int
+    ) -> Job:
+        """Train a base policy further with ranges. text: the ranges as a file, with comments."""
+        config = {**self._config(name), "seed": seed, "env_steps": self._settings.tune_env_steps}
+        job = self._run(name, arm, source, reward, config, ranges, base / CHECKPOINT)
+        return job | {"randomization": text}
+
+    def figures(self, name: str) -> Job:
+        """Measure a policy on the report physics."""
+        return {
+            "kind": "report", "folder": str(self._folder.candidate(name)), "result": REPORT,
+            "evaluation": self._settings.evaluation("report"), "threads": self._settings.threads,
+        }  # fmt: skip
+
+    def _run(
+        self, name: str, arm: str, source: str, reward: str, config: dict[str, Any], ranges: Ranges,
+        initial: Path | None,
+    ) -> Job:  # fmt: skip
+        job = self._training(self._folder.candidate(name), rung_file(0), name, source, config)
+        return job | {
+            "run_kind": "design", "arm": arm, "reward": reward, "target": config["env_steps"],
+            "ranges": {term: list(span) for term, span in ranges.items()},
+            "initial": None if initial is None else str(initial),
+        }  # fmt: skip
+
+
+def result_of(run: Path) -> dict[str, Any]:
+    """What a training's job left: whether it is good, and its figures on select."""
+    return dict(json.loads((run / rung_file(0)).read_text()))

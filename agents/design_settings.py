@@ -1,0 +1,59 @@
+"""The settings of a design of ranges, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from agents import physics_prior, prior_terms, train
+from agents.confinement import require_confinement
+from agents.design_arms import ARMS
+from agents.search_settings import Settings
+from configs import schema
+from configs.errors import UserError, unknown
+from envs import rewards, tasks
+
+
+def settings_of(config: Mapping[str, Any]) -> Settings:
+    """Raises UserError for what makes no sense, and where code cannot be confined and trust does not accept that."""
+    content = dict(config)
+    task = tasks.get(content["task"])
+    train.check(content)
+    _check(content)
+    rewards.path_of(content["reward"], task)
+    prior_terms.choose(task, content["prior_terms"])
+    prior_settings(content).check()
+    missing = require_confinement(content["trust"])
+    ranges = train.resolve_ranges(content["randomization"], task)
+    content["threads"] = train.count_threads(content["threads"])
+    names = [field.name for field in fields(schema.Train) if field.name != "resume"]
+    single = {name: content[name] for name in names}
+    single |= {"evaluate": False, "video": False, "reward": "reward.py", "runs": ".", "curriculum": None}
+    return Settings(content, single, ranges, missing)
+
+
+def prior_settings(config: Mapping[str, Any]) -> physics_prior.Settings:
+    """How the design's prior is measured."""
+    return physics_prior.Settings(
+        terms=tuple(config["prior_terms"]), values=config["prior_values"], episodes=config["prior_episodes"],
+        seconds=config["prior_seconds"], threshold=config["success"], needed_share=config["prior_share"],
+        threads=config["threads"],
+    )  # fmt: skip
+
+
+def _check(config: Mapping[str, Any]) -> None:
+    if not config["arms"]:
+        raise UserError("arms is empty; valid: some of " + ", ".join(ARMS))
+    for arm in config["arms"]:
+        if arm not in ARMS:
+            raise unknown("arm", arm, ARMS)
+    if len(set(config["arms"])) < len(config["arms"]):
+        raise UserError(f"arms={list(config['arms'])} names one twice")
+    least = {"samples": 1, "final_seeds": 1, "tune_env_steps": 1, "episodes": 1, "evaluation_seeds": 1,
+             "report_episodes": 1, "report_seeds": 1, "prior_values": 3}  # fmt: skip
+    for name, bound in least.items():
+        if config[name] < bound:
+            raise UserError(f"{name}={config[name]}; at least {bound} is needed")
+    if config["wall_s"] <= 0 or config["memory_gb"] <= 0:
+        raise UserError(f"wall_s={config['wall_s']} and memory_gb={config['memory_gb']} must be positive")
