@@ -118,6 +118,7 @@ def commanded(session: Session, command: list[float]) -> bool:
 def test_a_key_walks_the_robot_and_letting_go_stops_it(stage):
     session, visit = stage
     p = visit.page
+    p.wait_for_timeout(1000)  # an episode begins with some speed
     start = position(visit)
     p.wait_for_timeout(500)
     assert np.linalg.norm((position(visit) - start)[:2]) < 0.05

@@ -39,7 +39,7 @@ function changedSpans(before, after) {
   while (start > 0 && (inWord(before, start) || inWord(after, start))) start--;
   while (end > 0 && (inWord(before, before.length - end) || inWord(after, after.length - end))) end--;
   const shared = before.slice(0, start).trim().length + before.slice(before.length - end).trim().length;
-  return !shared || shared * 3 < Math.min(before.trim().length, after.trim().length) ? null : [[start, before.length - end], [start, after.length - end]];
+  return !shared || shared * 5 < Math.min(before.trim().length, after.trim().length) ? null : [[start, before.length - end], [start, after.length - end]];
 }
 
 /* The parts of a line with the characters [from, to) inside <mark>; colors stay. */
