@@ -40,7 +40,8 @@ def quantities(environment: Environment, i: int) -> list[Quantity]:
     if walks(environment):
         assert task.command is not None
         does = [*s.base_linear_velocity_b[i, :2].tolist(), float(s.base_angular_velocity_b[i, 2])]
-        reach = 1.15 * np.maximum(np.abs(task.command.low), np.abs(task.command.high))
+        largest = np.maximum(np.abs(task.command.low), np.abs(task.command.high))
+        reach = 1.15 * np.maximum(largest, 0.5)  # what is never asked for may still happen
         names = ("forward", "left", "turn left")
         return [
             Quantity(name, unit, measured, wanted, -span, span)

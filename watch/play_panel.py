@@ -91,6 +91,8 @@ class Panel:
             return
         with self._gui.add_folder("Command"):
             for i, axis in enumerate(drive.axes):
+                if axis.low == axis.high:
+                    continue  # nothing to choose
                 slider = self._gui.add_slider(
                     f"{axis.label} ({axis.unit})", min=axis.low, max=axis.high, step=0.05, initial_value=0.0,
                     hint="keys and gamepad have precedence while they are held",

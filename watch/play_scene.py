@@ -21,6 +21,15 @@ _ARROW_M_PER_M_S = 0.5
 _HIDDEN = np.zeros((1, 2, 3), np.float32)
 _FLOOR = "/fixed_bodies/floor"
 
+_VIEWS = {
+    (True, False): ((1.55, -1.5, 0.78), (0.0, 0.0, 0.15)),
+    (True, True): ((2.65, -1.7, 1.06), (0.0, -0.03, -0.06)),
+    (False, False): ((0.7, -5.3, 2.1), (0.0, 0.0, 0.75)),
+    (False, True): ((1.02, -7.69, 2.71), (0.0, 0.0, 0.75)),
+}
+"""Camera and what it looks at [m], by whether the base floats and whether there are two: two that walk are seen from
+the front, so that neither hides the other nor stands behind the display in the corner."""
+
 Color = tuple[int, int, int]
 
 
@@ -65,9 +74,8 @@ class Scene:
         self.arrows = walks(environment)
         self._add_arrows()
         self._add_names()
-        distance = 1.0 if count == 1 else 1.45
-        view, look = ((1.55, -1.5, 0.78), (0.0, 0.0, 0.15)) if floating else ((0.7, -5.3, 2.1), (0.0, 0.0, 0.75))
-        server.initial_camera.position = np.array(look) + distance * (np.array(view) - look)
+        view, look = _VIEWS[floating, count > 1]
+        server.initial_camera.position = view
         server.initial_camera.look_at = look
         server.initial_camera.fov = np.radians(42.0)
         for i in range(count):

@@ -27,7 +27,7 @@ pytestmark = [
 ROOT = Path(__file__).resolve().parents[2]
 TINY = (
     "task=cartpole-swingup", "env_steps=640", "threads=1", "generations=2", "samples=2", "rungs=[0.4]",
-    "finalists=1", "final_seeds=2", "episodes=4", "evaluation_seeds=1", "report_episodes=4", "report_seeds=1",
+    "finalists=1", "final_seeds=1", "episodes=4", "evaluation_seeds=1", "report_episodes=4", "report_seeds=1",
     "ppo.num_envs=16", "ppo.n_steps=8", "ppo.actor_hidden=[16,16]", "ppo.critic_hidden=[16,16]", "arms=[human]",
 )  # fmt: skip
 
@@ -63,10 +63,10 @@ def killed(config: dict[str, Any], *moments: str) -> SearchFolder:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[SearchFolder, dict[str, Any]]:
     """A finished search and its table. It was killed and resumed twice.
 
-    First after 4 results, two answers and two checks, so in the first training; then after 16 of 22, in the finals.
+    First after 4 results, two answers and two checks, so in the first training; then after 14 of 18, in the finals.
     """
     runs = tmp_path_factory.mktemp("search")
-    folder = killed(configure(runs), "at", "4", "16")
+    folder = killed(configure(runs), "at", "4", "14")
     return folder, json.loads((folder.path / "table.json").read_text())
 
 
@@ -85,14 +85,10 @@ def test_the_table(finished):
     assert list(table["arms"]) == ["model", "human"]
     model, human = table["arms"]["model"], table["arms"]["human"]
     for row in (model, human):
-        assert len(row["fitness"]) == 2 and all(0 <= f <= 1 for f in row["fitness"])
-        assert row["mean"] == pytest.approx(sum(row["fitness"]) / 2) and row["low"] < row["mean"] < row["high"]
+        assert row["fitness"] == [row["mean"]] and 0 < row["mean"] <= 1
+        assert row["low"] is None and row["high"] is None, "one seed has no interval; test_search_table.py has more"
     difference = table["differences"]["human"]
-    expected = sum(a - b for a, b in zip(model["fitness"], human["fitness"], strict=True)) / 2
-    assert difference["mean"] == pytest.approx(expected)
-    # 12.706: Student's t with one degree of freedom, 97.5 %.
-    half = abs((model["fitness"][0] - human["fitness"][0]) - (model["fitness"][1] - human["fitness"][1])) / 2 * 12.706
-    assert difference["high"] - difference["mean"] == pytest.approx(half)
+    assert difference["mean"] == pytest.approx(model["mean"] - human["mean"]) and difference["better"] is None
     assert table["candidates"] == 4 and table["counts"]["model"]["answered"] == 4
     assert table["counts"]["model"]["executed"] == 2 and table["executed_share"] == 0.5
     assert table["cost_usd"] == pytest.approx(0.04) and table["tokens"] == 4400
@@ -102,7 +98,7 @@ def test_only_the_finals_read_the_report_physics(finished):
     folder, _ = finished
     reports = {path.parent.name.removeprefix(f"{folder.id}-") for path in folder.runs.glob("*/*/report.json")}
     [winner] = [e["candidate"] for e in folder.ledger.all("winner") if e["key"] == "model"]
-    assert reports == {f"{name}-seed{seed}" for name in (winner, "human") for seed in (1000, 1001)}
+    assert reports == {f"{name}-seed1000" for name in (winner, "human")}
 
 
 def test_stages_are_recorded(finished):

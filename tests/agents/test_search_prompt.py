@@ -35,6 +35,13 @@ def test_the_state_is_told_as_the_code_has_it(task):
     assert "costs" not in first_messages(task, safety=True, termination_penalty=0.0)[1].content
 
 
+def test_a_command_that_is_drawn_and_one_that_is_always_the_same():
+    drawn, fixed = (first_messages(tasks.get(name), safety=True, termination_penalty=0.0)[1].content
+                    for name in ("go2-walk", "go2-dash"))  # fmt: skip
+    assert "Commands are drawn from -0.5 to 1.5 m/s, -0.5 to 0.5 m/s, -1 to 1 rad/s, anew every 5 s." in drawn
+    assert "The command is (2 m/s, 0 m/s, 0 rad/s)." in fixed and "drawn" not in fixed
+
+
 def test_what_the_prompt_offers_is_allowed():
     """The sketch in the prompt passes the checker; what it says is missing does not."""
     user = START[1].content

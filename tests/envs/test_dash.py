@@ -13,6 +13,7 @@ import torch
 from agents.evaluate import Episodes, run_episodes
 from envs import physics, rewards, tasks
 from envs.environment import Environment
+from envs.overlay import quantities
 from envs.tasks import go2_dash
 from envs.tasks.task import Start
 from tests.envs.states import HOME, walking
@@ -155,6 +156,13 @@ def test_measures() -> None:
     assert float(measures["distance"](walking(base_position_w=[7.0, 0.0, 0.3]))[0]) == 5.0
     assert float(measures["distance"](walking(base_position_w=[-1.0, 0.0, 0.3]))[0]) == 0.0
     assert float(measures["finished"](walking(base_position_w=[5.0, 0.0, 0.3]))[0]) == 1.0
+
+
+def test_what_is_never_asked_for_is_drawn_too() -> None:
+    """The bars of a frame have room for the drift to the sides, although the command is always 0 there."""
+    rows = quantities(physics.build(DASH, "nominal", 1, 0, num_threads=1), 0)
+    assert [row.high for row in rows] == pytest.approx([2.3, 0.575, 0.575])
+    assert [row.low for row in rows] == pytest.approx([-2.3, -0.575, -0.575])
 
 
 # Episodes

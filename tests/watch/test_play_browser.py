@@ -102,6 +102,7 @@ def stage(shared):
     done = threading.Event()
     session.post(lambda: (session.reset(), done.set()))
     until(visit, done.is_set)
+    until(visit, lambda: session.robots[0].time_s > 1.5)  # it has settled on its feet
     until(visit, lambda: shown(visit)["robots"][0]["tilt_deg"] < 20)
     yield session, visit
     session.push_m_s = PUSH_M_S
@@ -141,6 +142,8 @@ def test_a_key_walks_the_robot_and_letting_go_stops_it(stage):
     until(visit, lambda: session.drive.command.tolist() == [1.5, 0, 0])
     p.evaluate("() => window.dispatchEvent(new Event('blur'))")  # the window loses the keyboard
     until(visit, lambda: not session.drive.command.any())
+    p.keyboard.up("W")
+    p.keyboard.up("Shift")
 
 
 def test_keys_do_not_move_the_camera_and_typing_does_not_drive(stage):

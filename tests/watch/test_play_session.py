@@ -114,6 +114,22 @@ def test_a_go1_is_played_too(tmp_path):
         session.close()
 
 
+def test_a_dash_has_one_slider_and_no_finish(tmp_path):
+    """Only forward can be chosen; whoever drives may go on beyond the 5 m of the task."""
+    session = Session([train_small(tmp_path, "go2-dash")])
+    try:
+        assert len(session.panel._sliders) == 1 and len(session.drive.axes) == 3
+        robot = session.robots[0]
+        robot.environment.sim.qpos[:, 0] = 6.0
+        session.drive.set(0, 1.5)
+        for _ in range(5):
+            session.tick()
+        assert float(robot.environment.state.base_position_w[0, 0]) > 5.5
+        assert robot.environment.state.command[0].tolist() == [1.5, 0.0, 0.0]
+    finally:
+        session.close()
+
+
 @pytest.mark.parametrize("message", [
     {"held": ["x", None]}, {"held": 3}, {"event": ["push"]}, {"event": "no such"}, {"dark": "yes"}, {"held": [1e400]},
 ])  # fmt: skip

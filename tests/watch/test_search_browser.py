@@ -73,8 +73,8 @@ def test_code_differences_with_the_parent(visit):
     assert "1.5 * torch.exp(-velocity_error / 0.2)" in removed[0] and "2.0 * torch.exp" in added[0]
     assert p.locator(".candidate .diff .added .s").inner_text() == '"velocity"'
     assert "2.0" in p.locator(".candidate .diff .added .m").all_inner_texts()
-    changed = "".join(p.locator(".candidate .diff .added mark").all_inner_texts())
-    assert changed == "2.0 * torch.exp(-velocity_error / 0.35"
+    changed = [p.locator(f".candidate .diff .{kind} mark").all_inner_texts() for kind in ("removed", "added")]
+    assert changed == [["1.5", "0.2"], ["2.0", "0.35"]]
     p.select_option(".candidate h4 select", "")
     assert p.locator(".candidate .diff .added").count() == 0
     assert p.locator(".candidate .diff .row").count() == samples.REWARD.count("\n") + 1
@@ -82,8 +82,9 @@ def test_code_differences_with_the_parent(visit):
 
 def test_what_changed_within_a_line(visit):
     for before, after, spans in [
-        ("s.slip * 0.1", "s.slip * 0.45", [[9, 12], [9, 13]]),  # whole numbers and names, not single characters
-        ("a = b", "a = b + c", [[5, 5], [5, 9]]),
+        ("s.slip * 0.1", "s.slip * 0.45", [[[9, 12]], [[9, 13]]]),  # whole words, not single characters
+        ("a = b", "a = b + c", [[], [[5, 9]]]),
+        ("f(1, x, 2)", "f(3, x, 4)", [[[2, 3], [8, 9]], [[2, 3], [8, 9]]]),
         ("return left", "import math", None),  # another line, not a changed one
         ("", "x", None),
     ]:

@@ -30,32 +30,34 @@ function pythonHighlighter() {
   };
 }
 
-/* [from, to) of what differs between two lines, in each of them; null where they share too little to be one line changed. */
+/* What differs between two lines, word by word: [from, to) spans in each; null where they share too little to be one line changed. */
 function changedSpans(before, after) {
-  const shorter = Math.min(before.length, after.length), inWord = (text, at) => /[\w.]/.test(text[at - 1] ?? " ") && /[\w.]/.test(text[at] ?? " ");
-  let start = 0, end = 0;
-  while (start < shorter && before[start] === after[start]) start++;
-  while (end < shorter - start && before.at(-1 - end) === after.at(-1 - end)) end++;
-  while (start > 0 && (inWord(before, start) || inWord(after, start))) start--;
-  while (end > 0 && (inWord(before, before.length - end) || inWord(after, after.length - end))) end--;
-  const shared = before.slice(0, start).trim().length + before.slice(before.length - end).trim().length;
-  return !shared || shared * 5 < Math.min(before.trim().length, after.trim().length) ? null : [[start, before.length - end], [start, after.length - end]];
+  const words = (line) => line.match(/[\w.]+|\s+|./gu) ?? [], spans = { "-": [], "+": [] }, at = { "-": 0, "+": 0 };
+  let shared = 0;
+  for (const { kind, text } of difference(words(before).join("\n"), words(after).join("\n"), 2e5)) {
+    for (const side of kind === " " ? ["-", "+"] : [kind]) {
+      const last = spans[side].at(-1), to = at[side] + text.length;
+      if (kind !== " " && text) { if (last?.[1] === at[side]) last[1] = to; else spans[side].push([at[side], to]); }
+      at[side] = to;
+    }
+    if (kind === " ") shared += text.trim().length;
+  }
+  return !shared || shared * 3 < Math.min(before.trim().length, after.trim().length) ? null : [spans["-"], spans["+"]];
 }
 
-/* The parts of a line with the characters [from, to) inside <mark>; colors stay. */
-function marked(parts, [from, to]) {
+/* The parts of a line with the characters of the spans inside <mark>; colors stay. */
+function marked(parts, spans) {
   const done = [];
   let at = 0;
   for (const part of parts) {
-    const text = typeof part === "string" ? part : part.textContent;
-    const cuts = [0, from - at, to - at, text.length].map((cut) => Math.max(0, Math.min(text.length, cut)));
-    for (let k = 0; k < 3; k++) {
-      const piece = text.slice(cuts[k], cuts[k + 1]);
-      if (!piece) continue;
+    const text = typeof part === "string" ? part : part.textContent, begin = at, end = at + text.length;
+    const cuts = [begin, ...spans.flat().filter((cut) => cut > begin && cut < end), end];
+    for (let k = 0; k + 1 < cuts.length; k++) {
+      const piece = text.slice(cuts[k] - begin, cuts[k + 1] - begin);
       const shown = typeof part === "string" ? piece : h("span", { className: part.className }, piece);
-      done.push(k === 1 ? h("mark", {}, shown) : shown);
+      done.push(spans.some(([from, to]) => from <= cuts[k] && cuts[k] < to) ? h("mark", {}, shown) : shown);
     }
-    at += text.length;
+    at = end;
   }
   return done;
 }
