@@ -82,7 +82,8 @@ def state_text(task: Task) -> str:
     if task.command:
         sizes.append(f"C = {len(task.command.low)} numbers of the command")
     lines = [f"- `s.{name}`: {text}" for name, text in told_fields(task).items()]
-    stance = f" Its base stands about {robot.home_base_height_m:g} m above the ground." if robot.feet and not task.ball else ""
+    on_ground = robot.feet and not task.ball
+    stance = f" Its base stands about {robot.home_base_height_m:g} m above the ground." if on_ground else ""
     frames = (
         "Suffix `_w`: world frame, z up. Suffix `_b`: frame of the robot's base, x forward, y left, z up. One step is "
         f"{robot.control_dt_s:g} s. All tensors are float32 unless stated." + stance

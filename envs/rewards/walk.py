@@ -32,7 +32,7 @@ def reward(s: State) -> dict[str, Tensor]:
         "pose": 0.05 * deviation.square().sum(1),
         "fidget": 0.3 * (1.0 - moving) * deviation.abs().sum(1),
         "slip": 0.3 * (foot_speed * on_ground).sum(1),
-        "clearance": 0.5 * moving * ((s.foot_height - 0.07).square() * foot_speed).sum(1),
+        "clearance": 1.0 * moving * ((s.foot_height - 0.08).square() * foot_speed).sum(1),
         "action_rate": 0.02 * (s.action - s.previous_action).square().sum(1),
         "torque": 2e-4 * s.joint_torque.square().sum(1),
         "power": 5e-4 * s.joint_power.clamp(min=0.0).sum(1),

@@ -73,7 +73,7 @@ WALK_CASES: list[tuple[str, dict[str, Any], dict[str, float], dict[str, float]]]
     ("slipping",
      {"foot_contact": [True, False, True, True],
       "foot_velocity_w": [[0.3, 0.4, 0.0], [0.3, 0.4, 9.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]],
-      "foot_height": 0.07},
+      "foot_height": 0.08},
      {}, {"slip": 0.15}),
     # 0.02 x 12 x 0.5^2
     ("jerking", {"action": 0.25, "previous_action": -0.25}, {}, {"action_rate": 0.06}),
@@ -104,10 +104,10 @@ def test_walk_total_by_hand() -> None:
 def test_walk_counts_flights_at_touchdown_only() -> None:
     """0.5 ((0.30 - 0.25) + (0.15 - 0.25) + 0.1): flights of 0.30, 0.15 and 0.60 s end, the last one capped.
 
-    The foot that is still in the air counts nothing yet. Feet at 0.07 m are clear of the ground: no clearance term.
+    The foot that is still in the air counts nothing yet. Feet at 0.08 m are clear of the ground: no clearance term.
     """
     state = walking(
-        command=[0.5, 0.0, 0.0], base_linear_velocity_b=[0.5, 0.0, 0.0], foot_height=0.07,
+        command=[0.5, 0.0, 0.0], base_linear_velocity_b=[0.5, 0.0, 0.0], foot_height=0.08,
         foot_air_time=[0.30, 0.15, 0.60, 0.40], foot_touchdown=[True, True, True, False],
     )  # fmt: skip
     reward = load("go2-walk", "human")
@@ -117,14 +117,14 @@ def test_walk_counts_flights_at_touchdown_only() -> None:
 
 
 def test_walk_clearance_weighs_height_errors_by_speed() -> None:
-    """0.5 ((0.05 - 0.07)^2 x 1.0 + (0.09 - 0.07)^2 x 0.5 + 0 + 0.07^2 x 0) for feet at 1, 0.5, 2 and 0 m/s."""
+    """1.0 ((0.06 - 0.08)^2 x 1.0 + (0.10 - 0.08)^2 x 0.5 + 0 + 0.08^2 x 0) for feet at 1, 0.5, 2 and 0 m/s."""
     state = walking(
         command=[0.5, 0.0, 0.0], base_linear_velocity_b=[0.5, 0.0, 0.0], foot_contact=False,
-        foot_height=[0.05, 0.09, 0.07, 0.0],
+        foot_height=[0.06, 0.10, 0.08, 0.0],
         foot_velocity_w=[[0.6, 0.8, 3.0], [0.5, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 1.0]],
     )  # fmt: skip
     found = nonzero(load("go2-walk", "human")(state))
-    assert found == pytest.approx(charged(STANDING, {"clearance": 0.0003}), abs=2e-6)
+    assert found == pytest.approx(charged(STANDING, {"clearance": 0.0006}), abs=2e-6)
 
 
 @pytest.mark.parametrize(
