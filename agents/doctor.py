@@ -1,8 +1,7 @@
 """`gantry doctor`: what works on this machine, and what to do about what does not.
 
 Every probe that loads a large or fragile library runs in a child process: a crash there is a finding, not
-the end of the report. Only the standard library is imported at module level, so that `make setup` can run
-this file by its path before anything else is known to work.
+the end of the report. Only the standard library is imported at module level, so that what is missing can be said.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from ctypes.util import find_library
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -184,46 +182,20 @@ def check_mujoco() -> list[Check]:
 
 # --- pictures --------------------------------------------------------------------------------------------
 
-# The floor's middle must come out red: a context that opens but draws nothing is of no use.
-FRAME = """
-import mujoco
-floor = "<geom type='plane' size='1 1 .1' rgba='1 0 0 1'/>"
-model = mujoco.MjModel.from_xml_string(
-    f"<mujoco><worldbody><light pos='0 0 3'/>{floor}</worldbody></mujoco>")
-data = mujoco.MjData(model)
-mujoco.mj_forward(model, data)
-with mujoco.Renderer(model, 48, 64) as renderer:
-    renderer.update_scene(data)
-    red, green, _ = renderer.render()[24, 32]
-assert red > 60 > green, f"the frame is wrong: red {red}, green {green}"
-"""
-
-
-def back_ends() -> tuple[str, ...]:
-    """The values of MUJOCO_GL that render without a screen on this system, the preferred one first."""
-    return ("cgl",) if sys.platform == "darwin" else ("egl", "osmesa")
-
-
-def renders(back_end: str) -> tuple[bool, str]:
-    """Whether MuJoCo renders a correct frame through a back end, and why not."""
-    fine, line = child(FRAME, MUJOCO_GL=back_end)
-    library = {"egl": "EGL", "osmesa": "OSMesa"}.get(back_end)
-    if not fine and library and find_library(library) is None:
-        line = f"the system library lib{library} is missing"  # PyOpenGL's own error does not say so
-    return fine, "renders" if fine else line
-
 
 def check_gl() -> list[Check]:
     """One of the back ends is enough: the others are then only worth a warning."""
+    from envs import gl
+
     with ThreadPoolExecutor() as pool:
-        results = dict(zip(back_ends(), pool.map(renders, back_ends()), strict=True))
-    any_renders = any(fine for fine, _ in results.values())
-    library = {"egl": "libegl1 libgl1 libopengl0", "osmesa": "libosmesa6"}
+        problems = dict(zip(gl.candidates(), pool.map(gl.trial, gl.candidates()), strict=True))
+    any_renders = "" in problems.values()
     checks = []
-    for name, (fine, line) in results.items():
-        fix = f"sudo apt-get install {library[name]} (or your system's package of it)" if name in library else SETUP
-        status = "ok" if fine else "warn" if any_renders else "fail"
-        checks.append(Check(f"gl {name}", status, line, "" if fine else fix))
+    for name, problem in problems.items():
+        status = "warn" if problem and any_renders else "fail" if problem else "ok"
+        packages = gl.PACKAGES.get(name)
+        fix = f"sudo apt-get install {packages} (or your system's package of it)" if packages else SETUP
+        checks.append(Check(f"gl {name}", status, problem or "renders", fix if problem else ""))
     return checks
 
 

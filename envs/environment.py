@@ -14,7 +14,8 @@ from envs.episodes import Episodes, Starts
 from envs.ground import Ground, RoughGround
 from envs.measurement import CONTACT_FORCE_N, Measurement
 from envs.observations import Observation
-from envs.randomization import Randomizer, Ranges
+from envs.randomization import Ranges
+from envs.randomizer import Randomizer
 from envs.rewards import Reward
 from envs.robots import get as get_robot
 from envs.scene import Collision, SolverSettings, Terrain, build_model

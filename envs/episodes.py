@@ -8,7 +8,7 @@ from envs import draws
 from envs.ground import Ground
 from envs.measurement import Measurement
 from envs.pushes import Pushes
-from envs.randomization import Randomizer
+from envs.randomizer import Randomizer
 from envs.simulation import Simulation
 from envs.tasks.task import Task
 

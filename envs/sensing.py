@@ -6,7 +6,8 @@ from torch import Tensor
 
 from envs import draws
 from envs.observations import Mirror, Observation
-from envs.randomization import Randomizer, scalar_terms
+from envs.randomization import scalar_terms
+from envs.randomizer import Randomizer
 from envs.robots.spec import RobotSpec
 from envs.state import State
 

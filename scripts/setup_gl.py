@@ -44,8 +44,7 @@ def rendering(root: Path, venv: Path) -> dict[str, str]:
     Raises:
         SetupError: the doctor itself did not run.
     """
-    # By path, not as a module: the check must not depend on what agents/__init__.py imports.
-    command = [str(venv / "bin/python"), str(root / "agents/doctor.py"), "--only", "gl", "--json"]
+    command = [str(venv / "bin/python"), "-m", "agents.doctor", "--only", "gl", "--json"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     try:
         checks = json.loads(done.stdout)["checks"]

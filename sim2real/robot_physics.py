@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from configs.errors import unknown
 from envs import draws, robots, tasks
+from envs.model_fields import Fields
 from envs.physics import digest, physics_set
-from envs.randomization import TERMS, Fields, shifted, validate
+from envs.randomization import TERMS, validate
+from envs.randomizer import shifted
 from envs.robots.spec import RobotSpec
 from envs.scene import SolverSettings, build_model
 from sim2real.links.unitree_commands import motor_indices

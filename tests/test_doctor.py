@@ -16,6 +16,7 @@ import gantry
 from agents import doctor
 from agents.doctor import Check
 from configs.errors import UserError, unknown
+from envs import gl
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -271,25 +272,11 @@ def test_a_package_in_the_way_is_found(tmp_path, monkeypatch):
     ],
 )
 def test_one_back_end_is_enough(monkeypatch, works, expected):
-    monkeypatch.setattr(doctor, "back_ends", lambda: ("egl", "osmesa"))
-    monkeypatch.setattr(doctor, "renders", lambda name: (works[name], "renders" if works[name] else "no library"))
+    monkeypatch.setattr(gl, "candidates", lambda: ("egl", "osmesa"))
+    monkeypatch.setattr(gl, "trial", lambda name: "" if works[name] else "no library")
     checks = doctor.check_gl()
     assert [check.status for check in checks] == expected
     assert all(("apt-get install lib" in check.fix) == (check.status != "ok") for check in checks)
-
-
-def test_a_back_end_that_cannot_render_says_why():
-    fine, why = doctor.renders("no-such-back-end")
-    assert not fine
-    assert "no-such-back-end" in why
-
-
-def test_a_missing_library_is_named(monkeypatch):
-    monkeypatch.setattr(doctor, "child", lambda *_, **__: (False, "'NoneType' has no attribute 'glGetError'"))
-    monkeypatch.setattr(doctor, "find_library", lambda name: None)
-    assert doctor.renders("osmesa") == (False, "the system library libOSMesa is missing")
-    monkeypatch.setattr(doctor, "find_library", lambda name: "libOSMesa.so.8")
-    assert doctor.renders("osmesa") == (False, "'NoneType' has no attribute 'glGetError'")
 
 
 def test_a_broken_ffmpeg_is_found(monkeypatch):

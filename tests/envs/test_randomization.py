@@ -19,7 +19,8 @@ import torch
 
 from envs import tasks
 from envs.environment import Environment
-from envs.randomization import TERMS, Randomizer, applicable
+from envs.randomization import TERMS, applicable
+from envs.randomizer import Randomizer
 from envs.robots import get as get_robot
 from envs.robots.spec import RobotSpec
 from envs.scene import MAX_DELAY_S, SolverSettings, build_model

@@ -18,7 +18,8 @@ import torch
 from envs import physics, tasks
 from envs.ball import Ball
 from envs.environment import Environment
-from envs.randomization import TERMS, Randomizer
+from envs.randomization import TERMS
+from envs.randomizer import Randomizer
 from envs.robots.spec import RobotSpec
 from envs.scene import SolverSettings, build_model
 from envs.simulation import Simulation

@@ -123,6 +123,15 @@ def test_a_trial_that_crashes_is_a_reason(monkeypatch):
     assert "exit code -6" in gl.trial("glfw")
 
 
+def test_a_missing_library_is_named(monkeypatch):
+    monkeypatch.delenv("PYOPENGL_PLATFORM", raising=False)
+    monkeypatch.setattr(gl, "_TRIAL", "import sys; sys.exit('no attribute glGetError')")
+    monkeypatch.setattr(gl, "find_library", lambda name: None)
+    assert gl.trial("osmesa") == "the system library libOSMesa is missing"
+    monkeypatch.setattr(gl, "find_library", lambda name: "libOSMesa.so.8")
+    assert gl.trial("osmesa") == "no attribute glGetError"
+
+
 def test_another_platform_in_pyopengl_rules_a_back_end_out(monkeypatch):
     monkeypatch.setenv("PYOPENGL_PLATFORM", "osmesa")
     assert "PYOPENGL_PLATFORM" in gl.trial("egl")

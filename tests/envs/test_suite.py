@@ -23,7 +23,8 @@ from torch import Tensor
 import envs  # registers the tasks with Gymnasium
 from envs import rewards, tasks
 from envs.environment import Environment, Step
-from envs.randomization import TERMS, Randomizer
+from envs.randomization import TERMS
+from envs.randomizer import Randomizer
 from envs.robots import get as get_robot
 from envs.scene import SolverSettings, build_model
 from envs.simulation import Simulation
