@@ -1,4 +1,4 @@
-"""evaluation.json and survival.json: how a policy does on the physics sets and as each parameter changes."""
+"""evaluation.json: how a policy does on the physics sets."""
 
 from __future__ import annotations
 
@@ -89,38 +89,3 @@ def _feet(value: Any) -> dict[str, float]:
     items = value.items() if isinstance(value, dict) else enumerate(value, 1) if isinstance(value, list) else ()
     feet = ((text(foot) or "?", number(share)) for foot, share in list(items)[:8])
     return {foot: share for foot, share in feet if share is not None}
-
-
-@dataclass(frozen=True)
-class Survival:
-    """Success against one physics parameter, everything else as in training."""
-
-    term: str
-    unit: str
-    values: list[float]
-    success: list[float]
-    """Share of the episodes without a failure, at each value."""
-    low: list[float] | None
-    high: list[float] | None
-
-
-def parse_survival(content: dict[str, Any]) -> list[Survival]:
-    """The curves in the parsed file; those of another form are left out."""
-    found = []
-    for term, raw in list(mapping(content).items())[:MAX_TERMS]:
-        row = mapping(raw)
-        values, success = _numbers(row.get("values")), _numbers(row.get("success"))
-        if not values or success is None or len(success) != len(values):
-            continue
-        low, high = _numbers(row.get("low")), _numbers(row.get("high"))
-        if low is None or high is None or not len(low) == len(high) == len(values):
-            low = high = None
-        found.append(Survival(term, text(row.get("unit"), 20) or "", values, success, low, high))
-    return found
-
-
-def _numbers(value: Any) -> list[float] | None:
-    if not isinstance(value, list) or len(value) > MAX_VALUES:
-        return None
-    result = [n for v in value if (n := number(v)) is not None]
-    return result if len(result) == len(value) else None

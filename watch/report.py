@@ -175,7 +175,6 @@ def _missing(run: Run) -> list[dict[str, Any]]:
     remedy = {
         "evaluation.json": "gantry evaluate RUN measures the policy.",
         "video.mp4": "gantry video RUN renders one.",
-        "survival.json": "Made by the search for the physics that a policy survives; other runs have none.",
     }
     if run.state == "running":
         remedy |= dict.fromkeys(("evaluation.json", "video.mp4"), "Made when the training ends.")

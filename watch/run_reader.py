@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from watch import episodes, evaluation, files, progress, stages
 from watch.episodes import EpisodeSet
-from watch.evaluation import Evaluation, Survival
+from watch.evaluation import Evaluation
 from watch.files import Missing, Unreadable
 from watch.progress import Progress
 from watch.stages import Stage
@@ -55,7 +55,6 @@ class Run:
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
     evaluation: Evaluation = field(default_factory=Evaluation)
-    survival: list[Survival] = field(default_factory=list)
     episodes: list[EpisodeSet] = field(default_factory=list)
     """Single episodes of the evaluation; read for reports only."""
     video: Path | None = None
@@ -125,10 +124,6 @@ def read_run(path: Path, *, points: int | None = None, now: float | None = None)
     run.evaluation = _try(
         run, "evaluation.json", lambda name: evaluation.parse(files.read_json(path, name)), Evaluation()
     )
-    if os.path.lexists(path / "survival.json"):  # few runs have one, so it is not missed
-        run.survival = _try(
-            run, "survival.json", lambda name: evaluation.parse_survival(files.read_json(path, name)), []
-        )
     if points is None and os.path.lexists(path / "episodes.json"):
         run.episodes = _try(run, "episodes.json", lambda name: episodes.read(path, name), [])
     if os.path.lexists(path / stages.FILE):

@@ -11,18 +11,17 @@ SHOWN = 12
 
 
 def section(run: Run) -> Section | None:
-    """None where no episode and no curve is known."""
+    """None where no episode is known."""
     known = shifts.known_shifts(run.task, run.evaluation.physics_hash)
     marks = {s.name: shifts.shifted(s, known[s.name]) for s in run.episodes if s.name in known}
     compared = [found for s in run.episodes if s.name in known and (found := shifts.comparison(s, known[s.name]))]
     panels = episodes.panels(run.episodes, run.ranges, marks)
-    alone = [vars(s) | {"unit": words.readable_unit(s.unit)} for s in run.survival]
-    if not panels and not alone:
+    if not panels:
         return None
     for panel in panels:
         panel["unit"] = words.readable_unit(panel["unit"])
     data = {
-        "panels": panels, "shown": SHOWN, "shifts": compared, "alone": alone,
+        "panels": panels, "shown": SHOWN, "shifts": compared,
         "apart": any(curve["shifted"] for panel in panels for curve in panel["curves"]),
         "unknown": [s.label for s in run.episodes if s.name in ("select", "report") and s.name not in known],
     }  # fmt: skip

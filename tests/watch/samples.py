@@ -177,17 +177,25 @@ def write_run(
     return run
 
 
-def survival() -> dict[str, Any]:
-    friction = [0.1, 0.2, 0.3, 0.5, 0.8, 1.2, 1.8, 2.5]
-    payload = [-4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 9.0, 12.0]
-    good = [0.05, 0.42, 0.9, 0.98, 0.99, 0.99, 0.97, 0.93]
-    worse = [0.93, 0.97, 0.99, 0.99, 0.96, 0.82, 0.37, 0.04]
-
-    def curve(values: list[float], success: list[float], unit: str) -> dict[str, Any]:
-        low, high = ([min(1.0, max(0.0, v + by)) for v in success] for by in (-0.05, 0.05))
-        return {"values": values, "success": success, "low": low, "high": high, "unit": unit}
-
-    return {"friction": curve(friction, good, ""), "base_mass": curve(payload, worse, "kg")}
+def write_episodes(run: Path, count: int = 480) -> None:
+    """A robot that falls where friction is below 0.6 and does not care for gravity."""
+    draw = np.random.default_rng(0)
+    friction, gravity = draw.uniform(0.3, 1.5, count), draw.uniform(-1.0, 1.0, count)
+    fallen = (friction < 0.6).astype(int)
+    fitness = 0.8 - 0.5 * fallen + draw.normal(0.0, 0.02, count)
+    diverged = np.zeros(count, int)
+    diverged[0] = 1
+    batch = {
+        "fitness": fitness.round(4).tolist(), "fallen": fallen.tolist(), "diverged": diverged.tolist(),
+        "length_s": [20.0] * count,
+        "physics": {
+            "gravity": {"unit": "m/s^2", "elements": 1, "values": gravity.round(4).tolist()},
+            "friction": {"unit": "", "elements": 1, "values": friction.round(4).tolist()},
+            "motor_strength": {"unit": "", "elements": 12, "values": [1.0] * count},
+        },
+    }  # fmt: skip
+    content = {"format": 1, "task": "go2-walk", "physics_hash": "x", "episodes": count, "seeds": [1]}
+    (run / "episodes.json").write_text(json.dumps(content | {"sets": {"randomized": batch}}))
 
 
 def write_many(runs: Path, count: int) -> None:

@@ -8,7 +8,6 @@ from tests.watch import samples
 from tests.watch.browser import Visit
 from tests.watch.deployment_samples import JOINTS, write_log
 from tests.watch.test_deployment import hostile_log
-from tests.watch.test_episodes import write_episodes
 from tests.watch.test_report_browser import traces
 from tests.watch.test_stages import write_stages
 from watch.deployment_report import write_log_report
@@ -94,7 +93,7 @@ def whole(browser, tmp_path_factory):
     run = samples.write_run(tmp_path_factory.mktemp("runs"), iterations=30)
     (run / "deploy").mkdir()
     write_log(run / "deploy" / "a.mcap")
-    write_episodes(run)
+    samples.write_episodes(run)
     write_stages(run)
     visit = Visit(browser, write_report(run).as_uri())
     yield visit

@@ -2,36 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
-import numpy as np
 import pytest
 
 from tests.watch import samples
 from watch import episodes
 from watch.files import Unreadable
 from watch.report import write_report
-
-
-def write_episodes(run, count: int = 480) -> None:
-    """A robot that falls where friction is below 0.6 and does not care for gravity."""
-    draw = np.random.default_rng(0)
-    friction, gravity = draw.uniform(0.3, 1.5, count), draw.uniform(-1.0, 1.0, count)
-    fallen = (friction < 0.6).astype(int)
-    fitness = 0.8 - 0.5 * fallen + draw.normal(0.0, 0.02, count)
-    diverged = np.zeros(count, int)
-    diverged[0] = 1
-    batch = {
-        "fitness": fitness.round(4).tolist(), "fallen": fallen.tolist(), "diverged": diverged.tolist(),
-        "length_s": [20.0] * count,
-        "physics": {
-            "gravity": {"unit": "m/s^2", "elements": 1, "values": gravity.round(4).tolist()},
-            "friction": {"unit": "", "elements": 1, "values": friction.round(4).tolist()},
-            "motor_strength": {"unit": "", "elements": 12, "values": [1.0] * count},
-        },
-    }  # fmt: skip
-    content = {"format": 1, "task": "go2-walk", "physics_hash": "x", "episodes": count, "seeds": [1]}
-    (run / "episodes.json").write_text(json.dumps(content | {"sets": {"randomized": batch}}))
 
 
 @pytest.mark.parametrize(
@@ -45,7 +21,7 @@ def test_intervals_as_published(count, total, low, high):
 
 
 def test_bins_find_what_the_robot_falls_for(tmp_path):
-    write_episodes(tmp_path)
+    samples.write_episodes(tmp_path)
     sets = episodes.read(tmp_path)
     assert len(sets[0].fitness) == 479  # without the one that diverged
     panels = episodes.panels(sets, {"friction": (0.3, 1.5)})
@@ -64,7 +40,7 @@ def test_bins_find_what_the_robot_falls_for(tmp_path):
 
 
 def test_few_episodes_make_few_bins(tmp_path):
-    write_episodes(tmp_path, 90)
+    samples.write_episodes(tmp_path, 90)
     assert len(episodes.panels(episodes.read(tmp_path), {})[0]["curves"][0]["bins"]) == 2
 
 
@@ -81,7 +57,7 @@ def test_what_has_another_form_is_no_episodes(tmp_path, content):
 
 def test_the_report_shows_them_and_says_what_it_cannot_read(tmp_path):
     run = samples.write_run(tmp_path, iterations=5)
-    write_episodes(run)
+    samples.write_episodes(run)
     page = write_report(run).read_text()
     assert 'id="episodes-charts"' in page and '"unit":"m/s²"' in page
     (run / "episodes.json").write_text("{")

@@ -44,7 +44,6 @@ def hostile(tmp_path):
     result = samples.evaluation()["sets"]["nominal"]
     result |= {"measures": {ATTACK: {"mean": 1, "low": 0, "high": 2, "unit": ATTACK}}, "foot_use": {ATTACK: 0.5}}
     (run / "evaluation.json").write_text(json.dumps({"physics_hash": ATTACK, "sets": {ATTACK: result}}))
-    (run / "survival.json").write_text(json.dumps({ATTACK: samples.survival()["friction"] | {"unit": ATTACK}}))
     (run / "episodes.json").write_text(json.dumps({"sets": {ATTACK: {"fitness": [1, 2], "fallen": [0, 1], "physics": {
         ATTACK: {"unit": ATTACK, "elements": ATTACK, "values": [1, 2]}}}}}))  # fmt: skip
     (run / "stages.json").write_text(json.dumps([{"env_steps": 1, "video": ATTACK}, ATTACK]))
@@ -53,7 +52,7 @@ def hostile(tmp_path):
 
 
 def test_it_is_one_file_with_everything(run):
-    (run / "survival.json").write_text(json.dumps(samples.survival()))
+    samples.write_episodes(run)
     html = write_report(run).read_text()
     own = without_plotly(html)
     for id_ in ("curves", "physics", "survival", "reward", "randomization", "configuration", "resources"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def page(browser, tmp_path_factory):
     run = samples.write_run(tmp_path_factory.mktemp("runs"), iterations=60)
-    (run / "survival.json").write_text(json.dumps(samples.survival()))
+    samples.write_episodes(run)
     visit = Visit(browser, write_report(run).as_uri())
     yield visit
     visit.close()
@@ -72,7 +71,7 @@ def test_reward_components_switch(page):
 def test_every_section_has_its_charts(page):
     p = page.page
     assert p.locator("#curves-measures .js-plotly-plot").count() == len(samples.MEASURES)
-    assert p.locator("#survival-charts .js-plotly-plot").count() == 2
+    assert p.locator("#episodes-charts .js-plotly-plot").count() == 2
     fitness = p.evaluate("document.querySelector('#sets-fitness')._fullData[0]")
     assert fitness["y"] == ["shifted, select", "randomized", "nominal"]
     assert fitness["x"] == pytest.approx([0.72, 0.80, 0.83])

@@ -152,13 +152,6 @@ def test_an_evaluation_of_odd_types(run):
     assert list(read.main.measures) == ["b"]
 
 
-def test_survival_curves_of_another_form_are_left_out(run):
-    good = samples.survival()["friction"]
-    bad = {"short": {**good, "success": [1.0]}, "nan": {**good, "success": [float("nan")] * 8}, "none": None}
-    (run / "survival.json").write_text(json.dumps({"friction": good, **bad}))
-    assert [curve.term for curve in read_run(run).survival] == ["friction"]
-
-
 def test_yaml_aliases_cannot_explode(run):
     lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
     lines += [

@@ -1,23 +1,6 @@
 "use strict";
 const survival = JSON.parse($("survival-data").textContent);
 
-/* --- success as one parameter changes ---------------------------------------------------------------------- */
-function drawAlone() {
-  survival.alone.forEach((curve, i) => {
-    const chart = figure($("survival-charts"), label(curve.term).replace(/^./, (c) => c.toUpperCase()));
-    charts.draw(chart, () => {
-      const order = curve.values.map((_, k) => k).sort((a, b) => curve.values[a] - curve.values[b]);
-      const pick = (column) => order.map((k) => column[k]);
-      const line = { x: pick(curve.values), y: pick(curve.success).map((v) => v * 100), mode: "lines+markers",
-        line: { color: charts.color(i), width: 2 }, marker: { size: 5 }, hovertemplate: "%{y:.3~g} %<extra></extra>" };
-      const band = curve.low ? [{ x: [...pick(curve.values), ...pick(curve.values).reverse()],
-        y: [...pick(curve.high), ...pick(curve.low).reverse()].map((v) => v * 100), fill: "toself", mode: "lines", line: { width: 0 },
-        fillcolor: charts.fade(charts.color(i), 0.18), hoverinfo: "skip" }] : [];
-      return { data: [...band, line], layout: { x: label(curve.term) + (curve.unit ? ` (${curve.unit})` : ""), y: "success (%)", yaxis: { range: [-3, 103] } } };
-    });
-  });
-}
-
 /* --- what the shift of one term does, against the average shift --------------------------------------------- */
 function drawShifts(outcome) {
   const parent = $("shift-charts");
@@ -47,7 +30,6 @@ function drawShifts(outcome) {
 /* --- falls and fitness against what each episode drew ------------------------------------------------------ */
 function drawEpisodes() {
   const parent = $("episodes-charts");
-  if (!parent) return;
   const sets = [...new Set(survival.panels.flatMap((panel) => panel.curves.map((curve) => curve.set)))];
   const anyFalls = survival.panels.some((panel) => panel.curves.some((curve) => curve.bins.some((bin) => bin.falls[0] > 0)));
   let outcome = anyFalls ? "falls" : "fitness";
@@ -95,6 +77,4 @@ function drawEpisodes() {
   show(outcome);
 }
 
-
 drawEpisodes();
-drawAlone();
