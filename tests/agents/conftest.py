@@ -1,4 +1,4 @@
-"""One torch thread, as in training, and small trainings that take about a second."""
+"""Small trainings that take about a second."""
 
 from __future__ import annotations
 
@@ -9,19 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 SMALL = ("task=cartpole-swingup", "ppo.num_envs=16", "ppo.n_steps=8", "ppo.actor_hidden=[16,16]",
          "ppo.critic_hidden=[16,16]", "env_steps=640", "threads=1", "evaluate=false", "video=false")  # fmt: skip
 """Overrides of a run of five iterations."""
-
-
-@pytest.fixture(autouse=True, scope="package")
-def one_torch_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
