@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
+from joblib import Parallel, delayed
+
+from agents.design_jobs import run_job
 
 LAUNCHERS = {
     "basic": (),
@@ -15,6 +20,11 @@ LAUNCHERS = {
 }  # fmt: skip
 """Overrides by launcher."""
 _PLUGINS = {"joblib": "hydra_joblib_launcher", "submitit_local": "hydra_submitit_launcher", "ray": "hydra_ray_launcher"}
+
+
+def two_at_once(jobs: Sequence[Path]) -> None:
+    """Runs candidates' jobs as the joblib launcher does: in processes that stay, two at a time."""
+    Parallel(n_jobs=2)(delayed(run_job)(path) for path in jobs)
 
 
 def need(launcher: str) -> None:

@@ -12,13 +12,13 @@ import torch
 import yaml
 
 from agents import checkpoint, randomization_design, search_ledger
-from agents.design_jobs import run_job
 from agents.fine_tuning import start_from
 from agents.randomization_design import KIND, Design
 from agents.work_folder import WorkFolder, find_or_start
 from configs.errors import UserError
 from envs import tasks
 from tests.agents.confined import needs_confinement
+from tests.agents.launchers import two_at_once
 from tests.agents.range_answers import Written
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), needs_confinement]
@@ -42,14 +42,9 @@ def configure(runs: Path, *overrides: str) -> dict[str, Any]:
     return resolved  # type: ignore[return-value]
 
 
-def launch(jobs: Sequence[Path]) -> None:
-    for path in jobs:
-        run_job(path)
-
-
 def design(config: dict[str, Any], provider: Written) -> tuple[WorkFolder, dict[str, Any]]:
     folder = find_or_start(KIND, config)
-    return folder, Design(folder, launch, provider, say=lambda line: None).run()
+    return folder, Design(folder, two_at_once, provider, say=lambda line: None).run()
 
 
 @pytest.fixture(scope="module")
@@ -149,10 +144,10 @@ def test_without_answers_it_stops_and_can_be_resumed(tmp_path):
     config = configure(tmp_path, "arms=[designed]", "final_seeds=1", "samples=1")
     folder = find_or_start(KIND, config)
     with pytest.raises(UserError, match="nothing written"):
-        Design(folder, launch, Written(tmp_path / "log", {}), say=lambda line: None).run()
+        Design(folder, two_at_once, Written(tmp_path / "log", {}), say=lambda line: None).run()
     found = find_or_start(KIND, {**config, "resume": True})
     assert found.path == folder.path
-    table = Design(found, launch, Written(tmp_path / "log"), say=lambda line: None).run()
+    table = Design(found, two_at_once, Written(tmp_path / "log"), say=lambda line: None).run()
     assert table["arms"]["designed"]["proposal"] == "designed-s0"
     events = search_ledger.read(folder.path / "randomize.jsonl")
     assert sum(e["event"] == "base" for e in events) == 1

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.design_jobs import run_job
+from agents.search_jobs import Launch
 from agents.search_ledger import Ledger
 from tests.agents.range_answers import Written
 
@@ -29,13 +30,13 @@ _RESULTS = ("*/*/check.json", "*/*/rung*.json", "*/*/report.json", "*/*/physics_
             "sweeps/*/llm/*.answer.json")  # fmt: skip
 
 
-def launch(jobs: Sequence[Path]) -> None:
-    """One after the other, in this process."""
+def one_by_one(jobs: Sequence[Path]) -> None:
+    """In this process."""
     for path in jobs:
         run_job(path)
 
 
-def run(config: dict[str, Any], log: Path) -> Path:
+def run(config: dict[str, Any], log: Path, launch: Launch = one_by_one) -> Path:
     """A whole transfer. Returns its folder."""
     from agents.work_folder import find_or_start
     from sim2real.transfer import KIND, Transfer

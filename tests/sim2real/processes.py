@@ -34,6 +34,8 @@ BUNDLE = ROOT / "tests" / "data" / "go2-walk-bundle"
 WALK_M_S = 0.5
 RISE_S = {"folded": 0.3, "home": 0.8}
 """Standing up in the tests of faults, which are about what comes after it: a third of the time it usually takes."""
+ATTEMPTS = 4
+"""How often a scene is tried while the machine stops for longer than a robot may be left alone."""
 AT_ONCE = 2
 """Scenes that are played at a time: each needs half a core, and mostly waits."""
 _DOMAINS = iter(random.SystemRandom().sample(range(1, 101), 100))  # higher ones have ports that the system hands out
@@ -245,16 +247,17 @@ def stage(folder: Path, *arguments: str) -> Iterator[Stage]:
 
 
 def staged(folder: Path, body: Callable[[Stage], None], *arguments: str) -> None:
-    """Run a test's body with the processes; once more if the machine was too busy for the first."""
-    for attempt in (1, 2):
+    """Run a test's body with the processes; again, a little later, while the machine is too busy for real time."""
+    for attempt in range(1, ATTEMPTS + 1):
         place = folder / str(attempt)
         place.mkdir(parents=True)
         try:
             with stage(place, *arguments) as running:
                 return body(running)
         except Disturbed as disturbed:
-            if attempt == 2:
-                pytest.fail(f"twice in a row the machine was too busy for real time: {disturbed}")
+            if attempt == ATTEMPTS:
+                pytest.fail(f"{ATTEMPTS} times in a row the machine was too busy for real time: {disturbed}")
+            time.sleep(5.0 * attempt)
             warnings.warn(f"tried once more, the machine was too busy for real time: {disturbed}", stacklevel=2)
     return None
 

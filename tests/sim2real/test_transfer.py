@@ -20,6 +20,7 @@ from configs.errors import UserError
 from sim2real import transfer
 from sim2real.bundle import Bundle
 from tests.agents.confined import needs_confinement
+from tests.agents.launchers import two_at_once
 from tests.sim2real.kill_transfer import run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), needs_confinement]
@@ -50,7 +51,7 @@ def configure(runs: Path, *overrides: str) -> dict[str, Any]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """(folder of a finished transfer, log of who was asked)"""
     runs = tmp_path_factory.mktemp("transfer")
-    return run(configure(runs), runs / "asked.log"), runs / "asked.log"
+    return run(configure(runs), runs / "asked.log", two_at_once), runs / "asked.log"
 
 
 def policy_of(folder: Path) -> dict[str, Any]:
@@ -131,7 +132,7 @@ def test_killed_it_resumes_to_the_same_bundle(tmp_path, finished, when):
 
 def test_a_given_reward_needs_no_search(tmp_path):
     config = configure(tmp_path, "reward=human", "ranges.arms=[none]", "ranges.final_seeds=1", "tours=0")
-    folder = run(config, tmp_path / "log")
+    folder = run(config, tmp_path / "log", two_at_once)
     result = json.loads((folder / "result.json").read_text())
     assert result["reward"] == {"folder": None, "candidate": "human", "fitness": None, "replayed": False}
     assert result["ranges"]["ranges"] == {} and (folder / "bundle" / "policy.onnx").is_file()
