@@ -2,7 +2,8 @@
 
 viser answers whoever reaches its port, and a page elsewhere may open a socket to this machine: browsers do not
 keep sockets to their own origin. So what comes in passes here first. viser offers no such place; it serves through
-`websockets.asyncio.server.serve`, which is replaced while a ViserServer starts, and nothing of viser's own is touched.
+`websockets.asyncio.server.serve`, which is replaced while a ViserServer starts. Of viser's own, only what
+play_messages.py mends is touched.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from configs.errors import UserError
+from watch import play_messages
 
 DRIVE = "/drive"
 _STATIC = Path(__file__).parent / "static"
@@ -68,6 +70,7 @@ class Door:
         self.status = "{}"
         """What the pages show, JSON; sent whenever it has changed."""
         _require_free(host, port)
+        play_messages.use()
         with _starting, _replaced(self._serve), contextlib.redirect_stdout(io.StringIO()):
             self.viser = QuietServer(host=host, port=port, verbose=False)
         self.port = self.viser.get_port()

@@ -80,8 +80,8 @@ class Run:
 
     @property
     def overrides(self) -> list[str]:
-        """The command's Hydra overrides, such as seed=1."""
-        return [part for part in self.command[1:] if "=" in part]
+        """The command's Hydra overrides, such as seed=1; the folder in which a search went on is no setting."""
+        return [part for part in self.command[1:] if "=" in part and not part.startswith("resume=")]
 
     @property
     def created(self) -> datetime | None:

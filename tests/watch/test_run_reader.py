@@ -33,6 +33,9 @@ def test_a_whole_run(run):
     assert (read.state, read.reason, read.problems) == ("finished", None, [])
     assert read.task == "go2-walk"
     assert read.overrides == ["task=go2-walk", "seed=1", "ppo.learning_rate=0.001"]
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"command": ["gantry search", "resume=/x/y", "seed=2"]}))
+    assert read_run(run).overrides == ["seed=2"]
     assert read.config["ppo.gamma"] == "0.97"
     assert read.config["ppo.actor_hidden"] == "[128, 128]"
     assert read.config["resume"] == "false"
