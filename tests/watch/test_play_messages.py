@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
+import time
 
 import pytest
 from viser import _messages
@@ -12,41 +14,54 @@ from viser.infra._async_message_buffer import AsyncMessageBuffer
 from watch.play_door import Door
 from watch.play_messages import LoopEvent, MessageBuffer
 
-COUNT = 3000
+COUNT, PAGES = 2000, 8
 
 
-def test_another_thread_sends_and_everything_arrives_in_order():
-    """The page falls asleep between windows, so that almost each message has to wake it."""
+@pytest.fixture
+def restless():
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_another_thread_sends_and_everything_arrives_in_order(restless):
+    """Pages fall asleep between windows, so that almost each message has to wake them."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True).start()
     failed: list[BaseException] = []
-    received: list[int] = []
+    received: list[list[int]] = [[] for _ in range(PAGES)]
 
-    async def page(buffer: AsyncMessageBuffer) -> None:
-        async for window in buffer.window_generator(0):
-            received.extend(int(message.name) for message in window)  # type: ignore[attr-defined]
+    async def page(buffer: AsyncMessageBuffer, i: int) -> None:
+        async for window in buffer.window_generator(i):
+            received[i].extend(int(message.name) for message in window)  # type: ignore[attr-defined]
 
     async def begin() -> MessageBuffer:
-        return MessageBuffer(loop, persistent_messages=False, window_duration_sec=0.0)
+        return MessageBuffer(loop, persistent_messages=True, window_duration_sec=0.0)
 
     buffer = asyncio.run_coroutine_threadsafe(begin(), loop).result()
-    reading = asyncio.run_coroutine_threadsafe(page(buffer), loop)
+    reading = [asyncio.run_coroutine_threadsafe(page(buffer, i), loop) for i in range(PAGES)]
 
     def send() -> None:
         try:
             for i in range(COUNT):
                 buffer.push(_messages.SetSceneNodeVisibilityMessage(str(i), True))
+                time.sleep(1e-4)
         except RuntimeError as error:
             failed.append(error)
 
     sender = threading.Thread(target=send)
     sender.start()
     sender.join()
-    asyncio.run_coroutine_threadsafe(asyncio.sleep(0.3), loop).result()
+    end = time.monotonic() + 10.0
+    while not all(page and page[-1] == COUNT - 1 for page in received) and not failed and time.monotonic() < end:
+        time.sleep(0.05)
     buffer.set_done()
-    reading.result(10.0)
+    for page_ended in reading:
+        page_ended.result(10.0)
     loop.call_soon_threadsafe(loop.stop)
-    assert not failed and received == list(range(COUNT))
+    assert not failed and received == [list(range(COUNT))] * PAGES
 
 
 def test_only_the_loop_sets_it():
