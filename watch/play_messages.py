@@ -16,19 +16,20 @@ from viser.infra._async_message_buffer import AsyncMessageBuffer
 class LoopEvent(asyncio.Event):
     """An event that only its loop's thread sets; elsewhere `set` does nothing, and viser has the loop set it."""
 
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._owner = loop
+
     def set(self) -> None:
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return
-        super().set()
+        if asyncio._get_running_loop() is self._owner:
+            super().set()
 
 
 class MessageBuffer(AsyncMessageBuffer):
     """viser's own but for its event."""
 
     def __post_init__(self) -> None:
-        self.message_event = LoopEvent()
+        self.message_event = LoopEvent(self.event_loop)
 
 
 def use() -> None:

@@ -26,10 +26,20 @@ def restless():
     sys.setswitchinterval(before)
 
 
-def test_another_thread_sends_and_everything_arrives_in_order(restless):
+@pytest.fixture
+def loop():
+    """An event loop that runs in a thread of its own."""
+    made = asyncio.new_event_loop()
+    thread = threading.Thread(target=made.run_forever, daemon=True)
+    thread.start()
+    yield made
+    made.call_soon_threadsafe(made.stop)
+    thread.join(10.0)
+    made.close()
+
+
+def test_another_thread_sends_and_everything_arrives_in_order(restless, loop):
     """Pages fall asleep between windows, so that almost each message has to wake them."""
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, daemon=True).start()
     failed: list[BaseException] = []
     received: list[list[int]] = [[] for _ in range(PAGES)]
 
@@ -60,20 +70,15 @@ def test_another_thread_sends_and_everything_arrives_in_order(restless):
     buffer.set_done()
     for page_ended in reading:
         page_ended.result(10.0)
-    loop.call_soon_threadsafe(loop.stop)
     assert not failed and received == [list(range(COUNT))] * PAGES
 
 
-def test_only_the_loop_sets_it():
-    event = LoopEvent()
+def test_only_the_loop_sets_it(loop):
+    event = LoopEvent(loop)
     event.set()
     assert not event.is_set()
-
-    async def within() -> None:
-        event.set()
-
-    asyncio.run(within())
-    assert event.is_set()
+    loop.call_soon_threadsafe(event.set)
+    asyncio.run_coroutine_threadsafe(event.wait(), loop).result(10.0)
 
 
 @pytest.mark.slow
