@@ -54,9 +54,8 @@ class SearchFolder:
         return run.relative_to(self.runs).as_posix()
 
 
-def start(config: Mapping[str, Any]) -> SearchFolder:
-    """Makes a new search. Raises UserError for settings that make no sense."""
-    settings = settings_of(config)
+def create(settings: Settings, config: Mapping[str, Any], file: str) -> Path:
+    """Makes a folder below runs/sweeps and writes into `file` there what will be done, with what and where."""
     path = run_folder.create(Path(config["runs"]).absolute(), SWEEPS, config["name"])
     content = {
         "format": FORMAT, "id": path.name, "task": settings.task, "config": settings.config,
@@ -64,8 +63,14 @@ def start(config: Mapping[str, Any]) -> SearchFolder:
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "versions": run_folder.versions(),
         "git_commit": run_folder.git_commit(), "machine": run_folder.machine(),
     }  # fmt: skip
-    run_folder.write_atomically(path / SEARCH, json.dumps(content, indent=1) + "\n")
-    return SearchFolder(path, settings)
+    run_folder.write_atomically(path / file, json.dumps(content, indent=1) + "\n")
+    return path
+
+
+def start(config: Mapping[str, Any]) -> SearchFolder:
+    """Makes a new search. Raises UserError for settings that make no sense."""
+    settings = settings_of(config)
+    return SearchFolder(create(settings, config, SEARCH), settings)
 
 
 def resume(config: Mapping[str, Any], *, new_llm: bool = False) -> SearchFolder:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from agents import run_folder
-from agents.search_folder import SWEEPS, SearchFolder
+from agents.search_folder import FORMAT, SWEEPS, SearchFolder, create
 from agents.search_ledger import Ledger
 from agents.search_settings import Settings
 from configs.errors import UserError
 from envs import physics
 
-FORMAT = 1
 _LEFT_OUT = ("resume", "job", "llm", "runs")
 """Settings by which unfinished work is not told apart."""
 
@@ -54,15 +51,7 @@ class WorkFolder(SearchFolder):
 def start(kind: Kind, config: Mapping[str, Any]) -> WorkFolder:
     """Makes a new folder. Raises UserError for settings that make no sense."""
     settings = kind.settings_of(config)
-    path = run_folder.create(Path(config["runs"]).absolute(), SWEEPS, config["name"])
-    content = {
-        "format": FORMAT, "id": path.name, "task": settings.task, "config": settings.config,
-        "physics_hash": physics.digest(settings.definition), "command": sys.argv,
-        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "versions": run_folder.versions(),
-        "git_commit": run_folder.git_commit(), "machine": run_folder.machine(),
-    }  # fmt: skip
-    run_folder.write_atomically(path / kind.file, json.dumps(content, indent=1) + "\n")
-    return WorkFolder(path, settings, kind)
+    return WorkFolder(create(settings, config, kind.file), settings, kind)
 
 
 def resume(kind: Kind, config: Mapping[str, Any], *, new_llm: bool = False) -> WorkFolder:
