@@ -1,15 +1,14 @@
 """The settings of `gantry randomize`: those of a training (configs/schema.py) and those of the design of ranges."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from hydra.core.config_store import ConfigStore
 
-from configs import schema
+from configs import asking_schema
 
 
 @dataclass
-class Randomize(schema.Train):
+class Randomize(asking_schema.Asking):
     """A design of randomization ranges.
 
     What it shares with `gantry train` describes the training without randomization that all begin from; there,
@@ -30,8 +29,6 @@ class Randomize(schema.Train):
     """With how many new seeds each arm's best ranges are trained again; the table's intervals are over these."""
     own_bases: bool = False
     """Each final seed begins from a policy of its own, trained without randomization; else all from the same."""
-    safety_instruction: bool = True
-    """Tell the model that a real robot will run the policy."""
     episodes: int = 128
     """Episodes of each evaluation seed, when ranges are compared on the select physics."""
     evaluation_seeds: int = 3
@@ -48,16 +45,6 @@ class Randomize(schema.Train):
     """Share of a value's episodes that must succeed for the value to count as survived."""
     success: float | None = None
     """Fitness from which an episode of the prior is a success; null: the task's own threshold."""
-    trust: str = "confined"
-    """confined, or unconfined: run reward code with your own rights where the kernel cannot confine it."""
-    wall_s: float = 7200.0
-    """[s] limit of each training."""
-    memory_gb: float = 4.0
-    """[GB] limit of a training's resident memory."""
-    job: str = ""
-    """Set by the design itself, for the jobs that it launches."""
-    llm: Any = field(default_factory=dict)
-    """The language model; choose it by `llm=NAME` (configs/llm)."""
 
 
 def register() -> None:

@@ -1,15 +1,14 @@
 """The settings of `gantry search`: those of a full training (configs/schema.py) and those of the search itself."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from hydra.core.config_store import ConfigStore
 
-from configs import schema
+from configs import asking_schema
 
 
 @dataclass
-class Search(schema.Train):
+class Search(asking_schema.Asking):
     """A search for a reward. What it shares with `gantry train` describes the full training of one candidate."""
 
     name: str = "search"
@@ -31,8 +30,6 @@ class Search(schema.Train):
     """How many new seeds; the intervals of the table are over these."""
     memory: int = 2
     """Best past candidates that stay in the conversation."""
-    safety_instruction: bool = True
-    """Tell the model that a real robot will run the policy (DrEureka's instruction, in our words)."""
     episodes: int = 128
     """Episodes of each evaluation seed, when candidates are compared."""
     evaluation_seeds: int = 1
@@ -41,16 +38,6 @@ class Search(schema.Train):
     report_seeds: int = 3
     approve: str = "auto"
     """auto, or ask: show each generation's code and wait for a person before any of it is trained."""
-    trust: str = "confined"
-    """confined, or unconfined: run the code with your own rights where the kernel cannot confine it."""
-    wall_s: float = 7200.0
-    """[s] limit of each stage of a candidate's training."""
-    memory_gb: float = 4.0
-    """[GB] limit of a candidate's resident memory."""
-    job: str = ""
-    """Set by the search itself, for the jobs that it launches."""
-    llm: Any = field(default_factory=dict)
-    """The language model; choose it by `llm=NAME` (configs/llm)."""
 
 
 def register() -> None:

@@ -5,13 +5,13 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
-from configs import schema
+from configs import asking_schema
 from configs.randomize_schema import Randomize
 from configs.search_schema import Search
 
 SHARED = ("safety_instruction", "trust", "wall_s", "memory_gb")
-"""What the stages have in common besides a training's settings; set once for all."""
-_SET_BY_THE_TRANSFER = (*(f.name for f in fields(schema.Train)), *SHARED, "job", "llm", "run")
+"""What the stages have in common besides a training's settings and the model; set once for all."""
+_SET_BY_THE_TRANSFER = (*(f.name for f in fields(asking_schema.Asking)), "run")
 
 
 def _own_settings(kind: type) -> type:
@@ -24,7 +24,7 @@ SearchOfTransfer, RandomizeOfTransfer = _own_settings(Search), _own_settings(Ran
 
 
 @dataclass
-class Transfer(schema.Train):
+class Transfer(asking_schema.Asking):
     """The whole way from a task to a bundle.
 
     What it shares with `gantry train` describes a full training, as the search trains candidates and as the policy
@@ -39,24 +39,12 @@ class Transfer(schema.Train):
     """Settings of the search for the reward; configs/search_schema.py describes them."""
     ranges: Any = field(default_factory=RandomizeOfTransfer)
     """Settings of the design of ranges; configs/randomize_schema.py describes them."""
-    safety_instruction: bool = True
-    """Tell the model, in both, that a real robot will run the policy."""
     tours: int = 3
     """How many draws of the simulated robot the finished bundle tours."""
     tour_physics: str = "report"
     """What those robots are drawn from."""
     tour_seed: int = 90_000
     """Of the first of them; nothing before draws with these seeds."""
-    trust: str = "confined"
-    """confined, or unconfined: run reward code with your own rights where the kernel cannot confine it."""
-    wall_s: float = 7200.0
-    """[s] limit of each training."""
-    memory_gb: float = 4.0
-    """[GB] limit of a training's resident memory."""
-    job: str = ""
-    """Set by the transfer itself, for the jobs that it launches."""
-    llm: Any = field(default_factory=dict)
-    """The language model; choose it by `llm=NAME` (configs/llm)."""
 
 
 def register() -> None:
