@@ -1,4 +1,4 @@
-"""The settings that everything shares that asks a language model and trains with what it writes."""
+"""The settings that `gantry search`, `randomize` and `transfer` share: they ask a model and train with its answers."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +8,7 @@ from configs import schema
 
 @dataclass
 class Asking(schema.Train):
-    """A training's settings, and those of asking and of keeping what is answered in its limits."""
+    """A training's settings, the model's, and the limits of what it writes."""
 
     safety_instruction: bool = True
     """Tell the model that a real robot will run the policy (DrEureka's instruction, in our words)."""
