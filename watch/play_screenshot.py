@@ -21,6 +21,11 @@ _AFTER_FRAMES = """count => new Promise((done) => {
   const next = () => count-- > 0 ? requestAnimationFrame(next) : done();
   next();
 })"""
+_CLOSE_NOTES = """() => {
+  const buttons = document.querySelectorAll('.mantine-Notification-closeButton');
+  buttons.forEach((button) => button.click());
+  return buttons.length === 0;
+}"""
 
 
 def screenshot(
@@ -83,11 +88,9 @@ def screenshot(
 def settle(page: Any) -> None:
     """Waits until the page shows robots, and closes the note that WebGL runs in software."""
     page.wait_for_function("() => window.gantryPlay && document.querySelector('canvas')")
-    note = page.locator(".mantine-Notification-closeButton")
     page.wait_for_timeout(3000)  # the meshes, and the note, come a moment later
-    while note.count():
-        note.first.click()
-        page.wait_for_timeout(400)
+    # In one go, since a note may leave by itself between being found and being clicked.
+    page.wait_for_function(_CLOSE_NOTES, polling=400)
 
 
 def _until_walked(page: Any, session: Any, walk_m: float, timeout_s: float) -> None:
