@@ -165,7 +165,7 @@ class Design:
         return Asked(self.folder.path, provider, settings.limits).ask
 
     def _best(self, arm: str, reward: str, source: str, bases: dict[int, Path]) -> str | None:
-        """The arm's proposal with the highest fitness on select, after training with each of them."""
+        """The arm's proposal with the highest fitness on select, after training with each of several."""
         fitness: dict[str, float] = {}
         if arm == "cem":
             latest: list[float] = []
@@ -174,7 +174,11 @@ class Design:
                 latest = list(of_round.values())
                 fitness |= of_round
         else:
-            fitness = self._tune(arm, self._proposals.of(arm), reward, source, bases)
+            usable = [name for name in self._proposals.of(arm) if self._proposals.usable(name)]
+            if len(usable) == 1:  # nothing to choose from: the finals train it
+                self._ledger.add("chosen", arm, proposal=usable[0], select={})
+                return usable[0]
+            fitness = self._tune(arm, usable, reward, source, bases)
         if not fitness:
             self._say(f"{arm}: no proposal could be used")
             return None
@@ -187,11 +191,10 @@ class Design:
         self, arm: str, names: Sequence[str], reward: str, source: str, bases: dict[int, Path]
     ) -> dict[str, float]:
         """Fitness on select by proposal; failed trainings have -1."""
-        usable = [name for name in names if self._proposals.usable(name)]
         seed = self._settings.seed
-        jobs = [self._tuning(name, arm, name, reward, source, bases[seed], seed) for name in usable]
+        jobs = [self._tuning(name, arm, name, reward, source, bases[seed], seed) for name in names]
         fitness = {}
-        for name, result in zip(usable, self._jobs.run(jobs), strict=True):
+        for name, result in zip(names, self._jobs.run(jobs), strict=True):
             select = result["select"]
             fitness[name] = select["fitness"]["mean"] if result["ok"] else -1.0
             self._ledger.add(

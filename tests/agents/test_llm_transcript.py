@@ -131,8 +131,9 @@ def test_the_conversations_that_come_with_gantry(name, tmp_path):
     llm_schema.register()
     with initialize_config_module("configs", version_base="1.3"):
         size = compose("search", [f"+recorded={name.partition('/')[0]}"])
-    asked = {f"g{g}s{s}" for g in range(size.generations) for s in range(size.samples)}
-    assert set(content["answers"]) == asked, "as many as a search of the recorded size asks for"
+    generations = max(size.generations, len(content["answers"]) // size.samples)
+    asked = {f"g{g}s{s}" for g in range(generations) for s in range(size.samples)}
+    assert set(content["answers"]) == asked, "whole generations, at least as many as the recorded size asks for"
     for place, entry in content["answers"].items():
         assert "def reward" in (provider.folder / entry["file"]).read_text(), place
         prompt = provider.folder / entry["prompt"]

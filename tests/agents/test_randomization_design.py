@@ -71,9 +71,12 @@ def test_every_arm_has_the_same_budget_and_seeds(finished):
 
 def test_the_choice_is_made_on_select_alone(finished):
     folder, table, _ = finished
-    for chosen in folder.ledger.all("chosen"):
-        best = max(chosen["select"], key=lambda name: chosen["select"][name])
-        assert chosen["proposal"] == best == table["arms"][chosen["key"]]["proposal"]
+    chosen = {event["key"]: event for event in folder.ledger.all("chosen")}
+    for arm in ("designed", "cem"):
+        select = chosen[arm]["select"]
+        assert chosen[arm]["proposal"] == max(select, key=lambda name: select[name])
+    assert chosen["none"]["select"] == {}, "what has no rival is trained in the finals alone"
+    assert {arm: row["proposal"] for arm, row in table["arms"].items()} == {a: c["proposal"] for a, c in chosen.items()}
     reports = {p.parent.name.removeprefix(f"{folder.id}-") for p in folder.runs.glob("*/*/report.json")}
     assert reports == {f["key"] for f in folder.ledger.all("final")}, "nothing but the finals reads report physics"
     rows = {f["key"]: f for f in folder.ledger.all("final") if f["arm"] == "designed"}
@@ -84,7 +87,7 @@ def test_proposals_train_the_same_policy_further(finished):
     folder, _, _ = finished
     jobs = [json.loads(p.read_text()) for p in (folder.path / "jobs").glob("*.rung0.json")]
     tuned = [job for job in jobs if job["arm"] != "base"]
-    assert len(tuned) == 2 + 1 + 3 + 3 * 2
+    assert len(tuned) == 2 + 3 + 3 * 2
     assert {Path(job["initial"]).parent.name for job in tuned} == {f"{folder.id}-base-seed0"}
     [base] = [job for job in jobs if job["arm"] == "base"]
     assert base["ranges"] == {} and base["initial"] is None and base["target"] == 640
