@@ -234,8 +234,8 @@ def main() -> None:
     parser.add_argument("--select-episodes", type=int, default=128)
     parser.add_argument("--episodes", type=int, default=256, help="of each seed, on the stand-in")
     parser.add_argument("--robot-runs", type=int, default=5, help="of each seed, on the simulated robot")
-    parser.add_argument("overrides", nargs="*", help="further Hydra overrides of `gantry randomize`, after --")
-    options = parser.parse_args()
+    parser.add_argument("overrides", nargs="*", help="further Hydra overrides of `gantry randomize`")
+    options = parser.parse_intermixed_args()
     options.arms = options.arms.split(",")
     if options.llm == "transcript" and options.transcript is None:
         parser.error("--llm transcript needs --transcript FOLDER")
