@@ -67,7 +67,7 @@ class Asked:
         waiting = [str(outcome) for outcome in outcomes.values() if isinstance(outcome, AnswersMissing)]
         if waiting:
             raise AnswersMissing(
-                f"{len(waiting)} answers are missing; write them, then resume the search: {', '.join(waiting)}"
+                f"{len(waiting)} answers are missing; write them, then resume: {', '.join(waiting)}"
             )
         return [outcomes[place] for place in places]
 

@@ -1,14 +1,16 @@
 """DrEureka's tables on the stand-in for reality: how ranges are come by, and what that is worth.
 
-    python -m benchmarks.transfer OUT [--pieces prior,calibrate,dash,ball] [--llm transcript --transcript FOLDER] ...
+    python -m benchmarks.transfer OUT [--pieces prior,calibrate,dash] [--llm transcript --transcript FOLDER] [OVERRIDE ...]
 
 Everything lives below OUT and is done once: killed or stopped, the same command goes on. Pieces:
 
 - **prior**: what the physics prior costs (benchmarks/transfer_prior.py), on the run that `--prior-run` names.
 - **calibrate**: the stand-in's severity (benchmarks/reality.py), fixed before any arm may run.
-- **dash**: every arm of `gantry randomize task=go2-dash` with the reward of `--reward`, then `people` (human reward and
-  ranges), and with `--reward-without-safety` the ablation: `eureka` (no safety instruction, no randomization) and
-  `no_safety` (designed ranges on that reward). Then each final policy on the stand-in.
+- **dash**: every arm of `gantry randomize task=go2-dash` with the reward of `--reward`; then each final policy on the
+  stand-in, as in the next two.
+- **people**: human reward and ranges, where `--reward` names another.
+- **ablation**, of the safety instruction, with `--reward-without-safety`: `eureka` (neither instruction nor
+  randomization) and `no_safety` (designed ranges on that reward).
 - **ball**: `designed` and `human` of go2-ball, and a frozen pose.
 
 `--env-steps`, `--tune-env-steps`, `--samples`, `--seeds`, `--robot-runs` set the size; the result states it for each
@@ -38,7 +40,8 @@ from configs.errors import UserError
 from envs import physics, robots, tasks
 from sim2real.export import export
 
-PIECES = ("prior", "calibrate", "dash", "ball")
+DASH_PIECES = ("dash", "people", "ablation")
+PIECES = ("prior", "calibrate", *DASH_PIECES, "ball")
 CALIBRATION_TRAINING_SEED = 77
 """No arm trains with it."""
 CALIBRATION_EPISODES = 512
@@ -91,20 +94,21 @@ class Bench:
         self._write(path, content)
         return content
 
-    def dash(self) -> dict[str, Any]:
-        """The paper's table."""
+    def dash(self, pieces: Sequence[str]) -> dict[str, Any]:
+        """The paper's table: the arms of these pieces, and of those that are finished."""
         o = self.options
         calibration = self.calibrate()
-        designs = {"dash": self._design("dash", "go2-dash", o.arms, o.reward, [])}
-        if o.reward is not None:
-            designs["dash-people"] = self._design("dash-people", "go2-dash", ["human"], None, [])
-        if o.reward_without_safety is not None:
-            designs["dash-no-safety"] = self._design(
-                "dash-no-safety", "go2-dash", ["designed", "none"], o.reward_without_safety,
-                ["safety_instruction=false"],
-            )  # fmt: skip
         rows: dict[str, dict[str, Any]] = {}
-        for label, folder in designs.items():
+        for piece, (label, arms, reward, more) in {
+            "dash": ("dash", o.arms, o.reward, []),
+            "people": ("dash-people", ["human"], None, []),
+            "ablation": (
+                "dash-no-safety", ["designed", "none"], o.reward_without_safety, ["safety_instruction=false"],
+            ),
+        }.items():  # fmt: skip
+            if not (piece in pieces or self._finished(label)):
+                continue
+            folder = self._design(label, "go2-dash", arms, reward, more)
             table = read_json(folder / TABLE)
             for arm, row in table["arms"].items():
                 name = RENAMED.get(label, {}).get(arm, arm)
@@ -189,10 +193,9 @@ class Bench:
     def _design(self, label: str, task: str, arms: Sequence[str], reward: Path | None, more: Sequence[str]) -> Path:
         """Folder of a finished design of that label: `gantry randomize`, begun or gone on with."""
         o, runs = self.options, self.out / "runs"
-        begun = sorted((runs / "sweeps").glob("*/randomize.json"))
-        known = [path.parent for path in begun if read_json(path)["config"]["name"] == label]
-        if known and (known[0] / TABLE).is_file():
-            return known[0]
+        known = self._begun(label)
+        if known is not None and (known / TABLE).is_file():
+            return known
         models = set(arms) & set(OF_MODELS)
         llm = [f"llm={o.llm}"] if models else ["llm=inbox"]
         if models and o.llm == "transcript":
@@ -204,10 +207,21 @@ class Bench:
         ]  # fmt: skip
         overrides += [f"env_steps={o.env_steps}"] if o.env_steps else []
         overrides += [f"reward={reward.absolute()}"] if reward is not None else []
-        if known:
-            overrides.append(f"resume={known[0]}")
+        if known is not None:
+            overrides.append(f"resume={known}")
         subprocess.run([sys.executable, "-m", "gantry", "randomize", *overrides], check=True, stdout=sys.stderr)
         return self._design(label, task, arms, reward, more)
+
+    def _begun(self, label: str) -> Path | None:
+        """The folder of the design of that label, if there is one."""
+        for path in sorted((self.out / "runs" / "sweeps").glob("*/randomize.json")):
+            if read_json(path)["config"]["name"] == label:
+                return path.parent
+        return None
+
+    def _finished(self, label: str) -> bool:
+        folder = self._begun(label)
+        return folder is not None and (folder / TABLE).is_file()
 
     @staticmethod
     def _write(path: Path, content: Any) -> None:
@@ -218,12 +232,14 @@ class Bench:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--pieces", default=",".join(PIECES), help="comma-separated, of " + ", ".join(PIECES))
+    parser.add_argument(
+        "--pieces", default="prior,calibrate,dash,ball", help="comma-separated, of " + ", ".join(PIECES)
+    )
     parser.add_argument("--prior-run", type=Path, help="a trained run for the piece `prior`")
     parser.add_argument("--prior-sample", type=int, default=20, help="values of the comparison; 0: all")
     parser.add_argument("--arms", default=",".join(ARMS), help="of go2-dash, the main one first")
     parser.add_argument("--reward", type=Path, help="searched with the safety instruction; default: the human one")
-    parser.add_argument("--reward-without-safety", type=Path, help="searched without; default: no ablation")
+    parser.add_argument("--reward-without-safety", type=Path, help="searched without, for the ablation")
     parser.add_argument("--ball-reward", type=Path, help="searched for go2-ball; default: the human one")
     parser.add_argument("--llm", default="inbox", help="inbox, transcript, or a model (configs/llm)")
     parser.add_argument("--transcript", type=Path, help="with --llm transcript")
@@ -248,8 +264,12 @@ def main() -> None:
         figures |= {"prior_seconds": prior["prior_seconds"], "prior_speedup": prior["prior_speedup"], "prior": prior}
     if "calibrate" in pieces:
         figures["calibration"] = bench.calibrate()
-    if "dash" in pieces:
-        figures["dash"] = bench.dash()
+    if dash := [piece for piece in DASH_PIECES if piece in pieces]:
+        if "people" in dash and options.reward is None:
+            parser.error("--pieces people needs --reward FILE; without it the arm `human` is the same")
+        if "ablation" in dash and options.reward_without_safety is None:
+            parser.error("--pieces ablation needs --reward-without-safety FILE")
+        figures["dash"] = bench.dash(dash)
     if "ball" in pieces:
         figures["ball"] = bench.ball()
     figures["physics_hashes"] = {name: physics.digest(tasks.get(name)) for name in ("go2-dash", "go2-ball")}
