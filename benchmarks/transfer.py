@@ -1,6 +1,6 @@
 """DrEureka's tables on the stand-in for reality: how ranges are come by, and what that is worth.
 
-    python -m benchmarks.transfer OUT [--pieces prior,calibrate,dash] [--llm transcript --transcript FOLDER] [OVERRIDE ...]
+    python -m benchmarks.transfer OUT [--pieces prior,dash] [--llm transcript --transcript FOLDER] ... [OVERRIDE ...]
 
 Everything lives below OUT and is done once: killed or stopped, the same command goes on. Pieces:
 
