@@ -66,9 +66,7 @@ class Asked:
         self._report(outcomes, len(missing))
         waiting = [str(outcome) for outcome in outcomes.values() if isinstance(outcome, AnswersMissing)]
         if waiting:
-            raise AnswersMissing(
-                f"{len(waiting)} answers are missing; write them, then resume: {', '.join(waiting)}"
-            )
+            raise AnswersMissing(f"{len(waiting)} answers are missing; write them, then resume: {', '.join(waiting)}")
         return [outcomes[place] for place in places]
 
     def spent(self) -> Spent:
