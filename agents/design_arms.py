@@ -99,10 +99,13 @@ def at_random(task: Task, prior: Mapping[str, Any], seed: int, arm: str, sample:
 
 
 def inside(task: Task, prior: Mapping[str, Any], shares: np.ndarray, note: str) -> RangeProposal:
-    """Ranges from shares (terms, 2) of the prior's parts."""
+    """Ranges from shares (terms, 2) of the prior's parts; noise and pushes stay symmetric, as in the prior."""
     found: Ranges = {}
     for (name, (low, high)), (a, b) in zip(surviving_ranges(prior).items(), np.sort(shares.clip(0, 1), 1), strict=True):
-        found[name] = (low + (high - low) * float(a), low + (high - low) * float(b))
+        if prior_terms.symmetric(name):
+            found[name] = (low * float(b), high * float(b))
+        else:
+            found[name] = (low + (high - low) * float(a), low + (high - low) * float(b))
     return RangeProposal(with_push_interval(found, task), note=(note,))
 
 

@@ -86,7 +86,10 @@ def frozen(num_actions: int) -> Act:
 
 
 def robot_dash(bundle: Path, severity: int, seed: int, folder: Path) -> dict[str, Any]:
-    """One dash of the simulated robot over DDS, in real time, by the robot's own record."""
+    """One dash of the simulated robot over DDS, in real time, by the robot's own record, as far as the track's end.
+
+    The command lasts beyond that (sim2real/transfer_tour.py), and falls count wherever they happen.
+    """
     row = transfer_tour.tour(bundle, "report", seed, folder, shifts=severity)
     truth, log = read_truth(folder / "truth.jsonl"), read_log(folder / "run.mcap")
     decisions, commands = log.messages.get("/decision", []), log.messages.get("/command", [])

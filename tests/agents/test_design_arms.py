@@ -36,6 +36,7 @@ def test_random_ranges_lie_inside_the_prior_and_are_drawn_by_number():
         ranges = inside(WALK, PRIOR, shares, "").ranges
         for name, (low, high) in INSIDE.items():
             assert low <= ranges[name][0] <= ranges[name][1] <= high
+        assert ranges["push_velocity"][0] == -ranges["push_velocity"][1]
     assert np.array_equal(drawn[7], at_random(WALK, PRIOR, 0, "random", 7))
     assert not np.array_equal(drawn[7], at_random(WALK, PRIOR, 1, "random", 7))
     assert not np.array_equal(drawn[7], at_random(WALK, PRIOR, 0, "cem", 7))
