@@ -194,7 +194,7 @@ class Bench:
         """Folder of a finished design of that label: `gantry randomize`, begun or gone on with."""
         o, runs = self.options, self.out / "runs"
         known = self._begun(label)
-        if known is not None and (known / TABLE).is_file():
+        if known is not None and self._finished(label):
             return known
         models = set(arms) & set(OF_MODELS)
         llm = [f"llm={o.llm}"] if models else ["llm=inbox"]
