@@ -55,7 +55,9 @@ class DesignJobs(Jobs):
         self, name: str, arm: str, source: str, reward: str, ranges: Ranges, text: str, base: Path, seed: int
     ) -> Job:
         """Train a base policy further with ranges. text: the ranges as a file, with comments."""
-        config = {**self._config(name), "seed": seed, "env_steps": self._settings.tune_env_steps}
+        # A curriculum is the base's: whatever continues from it has been through that already.
+        shared = {**self._config(name), "curriculum": None}
+        config = {**shared, "seed": seed, "env_steps": self._settings.tune_env_steps}
         job = self._run(name, arm, source, reward, config, ranges, base / CHECKPOINT)
         return job | {"randomization": text}
 

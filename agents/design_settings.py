@@ -29,7 +29,7 @@ def settings_of(config: Mapping[str, Any]) -> Settings:
     content["threads"] = train.count_threads(content["threads"])
     names = [field.name for field in fields(schema.Train) if field.name != "resume"]
     single = {name: content[name] for name in names}
-    single |= {"evaluate": False, "video": False, "reward": "reward.py", "runs": ".", "curriculum": None}
+    single |= {"evaluate": False, "video": False, "reward": "reward.py", "runs": "."}
     return Settings(content, single, ranges, missing)
 
 

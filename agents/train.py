@@ -19,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from agents import checkpoint, run_folder
+from agents.curriculum import Curriculum
 from agents.evaluate import evaluate_run
 from agents.progress import Progress
 from agents.training import Training
@@ -81,6 +82,7 @@ def check(config: Mapping[str, Any]) -> None:
         raise UserError(f"film_every={config['film_every']}; valid: 0 (no films) to 1, a share of the training")
     if not 0 <= config["ppo"]["average_last"] <= 1:
         raise UserError(f"ppo.average_last={config['ppo']['average_last']}; valid: 0 to 1, a share of the training")
+    Curriculum(config.get("curriculum"), {})
     for name, valid in (("terrain", get_args(Terrain)), ("collision", get_args(Collision))):
         if config[name] not in valid:
             raise unknown(name, config[name], valid)

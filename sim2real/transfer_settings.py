@@ -54,7 +54,7 @@ def ranges_config(config: Mapping[str, Any], runs: Path, name: str, reward: str)
 def _shared(config: Mapping[str, Any], runs: Path, name: str) -> dict[str, Any]:
     names = [field.name for field in fields(schema.Train)]
     return {key: config[key] for key in (*names, *SHARED)} | {
-        "name": name, "runs": str(runs), "resume": False, "evaluate": False, "video": False, "curriculum": None,
+        "name": name, "runs": str(runs), "resume": False, "evaluate": False, "video": False,
     }  # fmt: skip
 
 

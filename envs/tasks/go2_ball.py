@@ -51,7 +51,7 @@ TASK = Task(
     episode_length_s=30.0,
     observation=("angular_velocity", "gravity", "joint_position", "joint_velocity", "previous_action"),
     # How the ball moves shows only in how the robot's motion answers its actions, over several steps.
-    history=5,
+    history=15,
     # The feet of the home pose touch the ball with the base 1.121 m high: they drop onto it by 0 to 2 cm.
     start=Start(joint_position=(-0.05, 0.05), joint_velocity=(-0.2, 0.2), base_height_m=(0.86, 0.88),
                 base_offset_m=(-0.02, 0.02), base_velocity=(-0.1, 0.1)),

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import copy
 import logging
+import signal
+import threading
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +62,8 @@ class JobSweeper(Sweeper):
         assert isinstance(content, dict)
         # The model's settings are the only ones that may change on the way.
         new_llm = any(argument.lstrip("+~").startswith(("llm=", "llm.", "llm/")) for argument in arguments)
-        return str(run(content, self.launch, new_llm=new_llm))
+        with termination_interrupts():
+            return str(run(content, self.launch, new_llm=new_llm))
 
     def launch(self, folder: SearchFolder) -> Launch:
         """A function that hands job files to the configured launcher, whose own files go below the work's folder."""
@@ -84,6 +88,23 @@ class JobSweeper(Sweeper):
                 _ = result.return_value  # raises what ended the job
 
         return launch
+
+
+@contextmanager
+def termination_interrupts() -> Iterator[None]:
+    """Inside, SIGTERM ends like Ctrl-C: a launcher that merely dies leaves its workers to train on."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def quoted(path: Path) -> str:

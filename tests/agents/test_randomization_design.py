@@ -27,6 +27,7 @@ TINY = (
     "episodes=4", "evaluation_seeds=2", "report_episodes=4", "report_seeds=1", "prior_values=5", "prior_episodes=3",
     "prior_seconds=2.0", "success=1e-30", "ppo.num_envs=16", "ppo.n_steps=8", "ppo.actor_hidden=[16,16]",
     "ppo.critic_hidden=[16,16]", "arms=[designed,none,cem]",
+    "curriculum={until: 0.5, start: {joint_damping: [2.0, 4.0]}}",
 )  # fmt: skip
 
 
@@ -91,6 +92,9 @@ def test_proposals_train_the_same_policy_further(finished):
     assert {Path(job["initial"]).parent.name for job in tuned} == {f"{folder.id}-base-seed0"}
     [base] = [job for job in jobs if job["arm"] == "base"]
     assert base["ranges"] == {} and base["initial"] is None and base["target"] == 640
+    curriculum = {"until": 0.5, "start": {"joint_damping": [2.0, 4.0]}}
+    assert base["config"]["curriculum"] == curriculum, "which is for those who begin"
+    assert {job["config"]["curriculum"] for job in tuned} == {None}
 
 
 def test_ranges_reach_the_training_with_their_reasons(finished):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -111,3 +114,58 @@ def test_nobody_at_the_terminal_to_approve(tmp_path):
     assert "'balance'" in text, "the code is shown"
     assert "approve=ask needs somebody at a terminal" in text and "continue with: gantry search resume=" in text
     assert not list((tmp_path / "runs").rglob("rung*.json"))
+
+
+def descendants(process_id: int) -> dict[int, str]:
+    """Command lines of all processes below one, by id."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # ended meanwhile
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(path.parent.name))
+    found, waiting = {}, [process_id]
+    while waiting:
+        for child in children.get(waiting.pop(), []):
+            found[child] = command_line(child)
+            waiting.append(child)
+    return found
+
+
+def command_line(process_id: int) -> str:
+    """Empty for a process that has ended, or that nobody has waited for yet."""
+    try:
+        return Path(f"/proc/{process_id}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_search_that_is_told_to_stop_leaves_nobody_training(launcher, stop, tmp_path):
+    """Only the search itself is told, as by a cluster's scheduler, and not its whole process group."""
+    arguments = [*TINY, "env_steps=1_000_000_000", "proposer=mutation", *LAUNCHERS[launcher]]
+    search = subprocess.Popen(
+        [sys.executable, "-m", "gantry", "search", *arguments], cwd=tmp_path, text=True, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # even where SIGINT is ignored
+    )  # fmt: skip
+    family: dict[int, str] = {}
+    try:
+        until = time.monotonic() + 120
+        while not any(path.stat().st_size for path in tmp_path.glob("runs/*/*/train/progress.jsonl")):
+            assert time.monotonic() < until and search.poll() is None, "no candidate trains"
+            time.sleep(0.2)
+        family = descendants(search.pid)
+        assert any("confinement" in line for line in family.values()), family
+        search.send_signal(stop)
+        output, _ = search.communicate(timeout=60)
+        assert search.returncode == 130 and "continue with: gantry search resume=" in output
+        until = time.monotonic() + 10
+        while left := [line for child, line in family.items() if line and command_line(child) == line]:
+            assert time.monotonic() < until, left
+            time.sleep(0.1)
+    finally:
+        for process in (search.pid, *family):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        search.wait()
