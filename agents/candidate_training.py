@@ -125,7 +125,7 @@ def train_job(argument: Mapping[str, Any]) -> dict[str, Any]:
     training = Training(config, folder, rewards.path_of("sparse", task), ranges)
     training.environment.reward = watched
     if argument.get("initial"):
-        start_from(training.ppo.policy, Path(argument["initial"]))
+        start_from(training.ppo, Path(argument["initial"]))
     training.resume()
     course = _Course(folder / COMPONENTS, watched, argument["target"], training.iteration)
     if training.ppo.num_timesteps < argument["target"]:

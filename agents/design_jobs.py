@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,10 +12,13 @@ from typing import Any
 from agents import candidate, physics_prior, run_folder
 from agents.candidate import REPORT, rung_file
 from agents.checkpoint import CHECKPOINT, load_policy
+from agents.confinement_data import open_plain_file
+from agents.curriculum import NEUTRAL
 from agents.design_settings import prior_settings
 from agents.search_jobs import Job, Jobs
 
 Ranges = Mapping[str, tuple[float, float]]
+_MAX_CHECKPOINT_BYTES = 2**30
 
 
 def run_job(path: Path) -> None:
@@ -55,10 +59,11 @@ class DesignJobs(Jobs):
         self, name: str, arm: str, source: str, reward: str, ranges: Ranges, text: str, base: Path, seed: int
     ) -> Job:
         """Train a base policy further with ranges. text: the ranges as a file, with comments."""
-        # A curriculum is the base's: whatever continues from it has been through that already.
-        shared = {**self._config(name), "curriculum": None}
-        config = {**shared, "seed": seed, "env_steps": self._settings.tune_env_steps}
-        job = self._run(name, arm, source, reward, config, ranges, base / CHECKPOINT)
+        # `curriculum` is the base's: whatever continues from it has been through that already.
+        widening = {"until": self._settings.widen, "start": NEUTRAL} if self._settings.widen else None
+        config = {**self._config(name), "seed": seed, "env_steps": self._settings.tune_env_steps}
+        config["curriculum"] = widening
+        job = self._run(name, arm, source, reward, config, ranges, _learner_of(base))
         return job | {"randomization": text}
 
     def figures(self, name: str) -> Job:
@@ -78,6 +83,18 @@ class DesignJobs(Jobs):
             "ranges": {term: list(span) for term, span in ranges.items()},
             "initial": None if initial is None else str(initial),
         }  # fmt: skip
+
+
+def _learner_of(base: Path) -> Path:
+    """The checkpoint that the training of a base left, with its learner's state.
+
+    The confined child's own, where it was confined: the run's has the policy alone. It was written where code of a
+    model ran, so it must be no link to elsewhere, and only what is confined itself reads it.
+    """
+    if not (base / "train").is_dir():
+        return base / CHECKPOINT
+    os.close(open_plain_file(base, f"train/{CHECKPOINT}", _MAX_CHECKPOINT_BYTES))
+    return base / "train" / CHECKPOINT
 
 
 def result_of(run: Path) -> dict[str, Any]:

@@ -55,5 +55,9 @@ def _check(config: Mapping[str, Any]) -> None:
     for name, bound in least.items():
         if config[name] < bound:
             raise UserError(f"{name}={config[name]}; at least {bound} is needed")
+    if not 0 <= config["widen"] <= 1:
+        raise UserError(
+            f"widen={config['widen']}; valid: 0 (ranges as wide as they are at once) to 1, a share of a training"
+        )
     if config["wall_s"] <= 0 or config["memory_gb"] <= 0:
         raise UserError(f"wall_s={config['wall_s']} and memory_gb={config['memory_gb']} must be positive")

@@ -175,6 +175,15 @@ class TensorPPO(PPO):
         self.num_timesteps, self._n_updates = content["num_timesteps"], content["n_updates"]
         self.average, self.averaged = list(content.get("average", [])), content.get("averaged", 0)
 
+    def continue_learning(self, content: dict[str, Any], most_seen: float) -> None:
+        """Takes over the learning rate and the scale of returns (of at most most_seen returns) of another learner."""
+        scale = self.return_scale
+        scale.mean, scale.variance, count = content["return_statistics"]
+        scale.count = min(count, most_seen)
+        self.adaptive_rate = content["learning_rate"]
+        for group in self.policy.optimizer.param_groups:
+            group["lr"] = self.adaptive_rate
+
     @torch.no_grad()
     def finish(self) -> None:
         """Ends the training: the actor becomes the mean of its last updates.

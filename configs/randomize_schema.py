@@ -23,6 +23,8 @@ class Randomize(asking_schema.Asking):
     """What is compared, the main arm first. See agents/design_arms.py."""
     tune_env_steps: int = 1_000_000
     """How long the policy is trained further with each proposal of ranges, in steps of all simulations together."""
+    widen: float = 0.5
+    """Share of such a further training over which its ranges grow from nothing to their width; 0: wide at once."""
     samples: int = 8
     """Proposals of each arm that proposes."""
     final_seeds: int = 3

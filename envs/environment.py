@@ -14,7 +14,7 @@ from envs.episodes import Episodes, Starts
 from envs.ground import Ground, RoughGround
 from envs.measurement import CONTACT_FORCE_N, Measurement
 from envs.observations import Observation
-from envs.randomization import Ranges
+from envs.randomization import TERMS, Ranges
 from envs.randomizer import Randomizer
 from envs.rewards import Reward
 from envs.robots import get as get_robot
@@ -157,6 +157,15 @@ class Environment:
             result.final_observation, result.final_critic_observation = observation[ended], critic[ended]
             self._restart(ended, critic)
         return result
+
+    def redraw(self, name: str, span: tuple[float, float]) -> None:
+        """Draws a term of the randomization from another range from now on, or from the next episode of each."""
+        if TERMS[name].when == "reset":
+            self.randomizer.redraw(name, span)
+        elif TERMS[name].when == "step":
+            self.sensing.redraw(name, span)
+        else:
+            self.episodes.redraw_pushes(name, span)
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """All that the batch's future depends on, as named arrays."""

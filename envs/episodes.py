@@ -88,6 +88,12 @@ class Episodes:
             return None
         return Pushes(self._sim, dof, ranges[term], ranges["push_interval"], self.max_steps)
 
+    def redraw_pushes(self, term: str, velocity: tuple[float, float]) -> None:
+        """Draws the pushes of episodes that begin from now on from another range [m/s]."""
+        pushes = self.pushes if term == "push_velocity" else self.ball_pushes
+        if pushes is not None:
+            pushes.redraw(velocity)
+
     def begin(self, ids: np.ndarray) -> Tensor:
         """New episodes for simulations ids (K,). Returns the measurements (width, K) of their starts."""
         self.episode[ids] += 1

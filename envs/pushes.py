@@ -25,6 +25,10 @@ class Pushes:
         self.done = np.zeros(n, dtype=np.int64)
         """(N,) how many of its episode's pushes each simulation has had."""
 
+    def redraw(self, velocity: tuple[float, float]) -> None:
+        """Draws the pushes of episodes that begin from now on from another range [m/s]."""
+        self._velocity_range = velocity
+
     def begin(self, ids: np.ndarray, u: np.ndarray) -> None:
         """New episodes for simulations ids (K,), from uniform draws u (K, draws)."""
         count = self._steps.shape[1]

@@ -43,12 +43,21 @@ class Sensing:
 
     def fix_noise(self, reading: str, amplitude: np.ndarray) -> None:
         """Gives each simulation noise of its own on a reading: at most amplitude (N,), evenly to both sides."""
-        if self._noise is None:
-            self._noise = draws.StepNoise(self._seed, self._num_sims, self._sensors)
+        self._make_noise()
         if self._low.ndim == 1:
             self._low, self._span = (np.tile(row, (self._num_sims, 1)) for row in (self._low, self._span))
         self._low[:, self._parts[reading]] = -amplitude[:, None]
         self._span[:, self._parts[reading]] = 2 * amplitude[:, None]
+
+    def _make_noise(self) -> None:
+        if self._noise is None:
+            self._noise = draws.StepNoise(self._seed, self._num_sims, self._sensors)
+
+    def redraw(self, term: str, span: tuple[float, float]) -> None:
+        """Draws a reading's noise from another range from now on. Not after `fix_noise`."""
+        self._make_noise()
+        part = self._parts[term.removesuffix("_noise")]
+        self._low[part], self._span[part] = span[0], span[1] - span[0]
 
     def begin(self, ids: np.ndarray) -> None:
         """Takes up the constant errors drawn for simulations ids (K,)."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from agents import checkpoint, train
 from agents.curriculum import Curriculum
@@ -52,6 +53,42 @@ def test_episodes_that_begin_are_drawn_from_where_the_ranges_stand() -> None:
         assert ((mass >= 0.8) & (mass <= 1.2)).all()  # the others stay as they are
 
 
+def test_all_ranges_widen_from_neutral() -> None:
+    """Physics, noise and pushes, of a dash: at half of `until` half as wide."""
+    task = tasks.get("go2-dash")
+    ranges = {"friction": (0.4, 1.2), "joint_velocity_noise": (-1.0, 1.0), "gravity_noise": (-0.1, 0.1),
+              "push_velocity": (-2.0, 2.0), "push_interval": (0.1, 0.2)}  # fmt: skip
+    curriculum = Curriculum({"until": 0.8, "start": "neutral"}, ranges)
+    assert curriculum.final == ranges
+    half = {"friction": (0.6, 1.0), "joint_velocity_noise": (-0.5, 0.5), "gravity_noise": (-0.05, 0.05),
+            "push_velocity": (-1.0, 1.0)}  # fmt: skip
+    assert {name: pytest.approx(span) for name, span in half.items()} == curriculum.ranges(0.4)
+    env = Environment(task, 64, reward=physics.no_reward, randomization=curriculum.final, num_threads=1)
+    for progress, share in ((0.0, 0.0), (0.4, 0.5), (0.8, 1.0)):
+        curriculum.apply(env, progress)
+        env.reset()
+        friction = env.randomizer.describe(0, int(env.episodes.episode[0]))["friction"]
+        assert (abs(friction - 0.8) <= 0.4 * share + 1e-9).all()
+        pushes = env.episodes.arrays()["push_velocity"]
+        assert abs(pushes).max() == pytest.approx(2.0 * share, rel=0.05)
+        exact = torch.zeros(64, env.sensing.error.shape[1])
+        error = env.sensing.noisy(exact, env.episodes.episode, env.episodes.step)
+        assert error[:, 12:24].abs().max() == pytest.approx(1.0 * share, rel=0.05), "of joint velocity"
+        assert error[:, -3:].abs().max() == pytest.approx(0.1 * share, rel=0.1), "of gravity"
+        assert not error[:, :12].any()
+
+
+def test_noise_that_only_the_curriculum_has() -> None:
+    curriculum = Curriculum({"until": 0.5, "start": {"joint_position_noise": [-0.2, 0.2]}}, {})
+    env = Environment(tasks.get("cartpole-swingup"), 4, reward=physics.no_reward, randomization=curriculum.final)
+    env.reset()
+    for progress, noisy in ((0.0, True), (0.5, False)):
+        curriculum.apply(env, progress)
+        error = env.sensing.noisy(torch.zeros(4, 10)[:, : env.sensing.error.shape[1]], env.episodes.episode,
+                                  env.episodes.step)  # fmt: skip
+        assert bool(error.any()) == noisy
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -60,7 +97,9 @@ def test_episodes_that_begin_are_drawn_from_where_the_ranges_stand() -> None:
         ({"til": 0.5}, "curriculum setting.*til"),
         ({"until": 0.5, "start": {"gravitas": [0, 1]}}, "randomization term.*gravitas"),
         ({"until": 0.5, "start": {"gravity": [1, 0]}}, "gravity.*wrong way round"),
-        ({"until": 0.5, "start": {"push_velocity": [0, 1]}}, "curriculum term, drawn at resets.*push_velocity"),
+        ({"until": 0.5, "start": {"push_velocity": [0, 1]}}, "push_velocity: nobody is pushed in this training"),
+        ({"until": 0.5, "start": {"push_interval": [1, 2]}}, "curriculum term.*push_interval"),
+        ({"until": 0.5, "start": "nothing"}, r"curriculum.start=nothing; valid: neutral, or"),
     ],
 )
 def test_bad_input_is_named(config: dict[str, Any], message: str) -> None:

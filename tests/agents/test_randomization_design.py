@@ -12,8 +12,9 @@ import torch
 import yaml
 
 from agents import checkpoint, randomization_design, search_ledger
-from agents.fine_tuning import start_from
+from agents.fine_tuning import STILL, start_from
 from agents.randomization_design import KIND, Design
+from agents.training import Training
 from agents.work_folder import WorkFolder, find_or_start
 from configs.errors import UserError
 from envs import tasks
@@ -89,12 +90,15 @@ def test_proposals_train_the_same_policy_further(finished):
     jobs = [json.loads(p.read_text()) for p in (folder.path / "jobs").glob("*.rung0.json")]
     tuned = [job for job in jobs if job["arm"] != "base"]
     assert len(tuned) == 2 + 3 + 3 * 2
-    assert {Path(job["initial"]).parent.name for job in tuned} == {f"{folder.id}-base-seed0"}
+    base_run = folder.candidate("base-seed0")
+    assert {job["initial"] for job in tuned} == {str(base_run / "train" / "checkpoint.pt")}
+    own, taken_back = (checkpoint.read(path / "checkpoint.pt") for path in (base_run / "train", base_run))
+    assert own["learner"] and all(torch.equal(own["policy"][k], v) for k, v in taken_back["policy"].items())
     [base] = [job for job in jobs if job["arm"] == "base"]
     assert base["ranges"] == {} and base["initial"] is None and base["target"] == 640
     curriculum = {"until": 0.5, "start": {"joint_damping": [2.0, 4.0]}}
     assert base["config"]["curriculum"] == curriculum, "which is for those who begin"
-    assert {job["config"]["curriculum"] for job in tuned} == {None}
+    assert all(job["config"]["curriculum"] == {"until": 0.5, "start": "neutral"} for job in tuned)
 
 
 def test_ranges_reach_the_training_with_their_reasons(finished):
@@ -161,18 +165,26 @@ def test_without_answers_it_stops_and_can_be_resumed(tmp_path):
 
 
 def test_fine_tuning_begins_where_the_other_run_ended(tmp_path, finished_run):
+    content = checkpoint.read(finished_run / "checkpoint.pt")
     loaded = checkpoint.load_policy(finished_run)
-    policy = checkpoint.load_policy(finished_run).policy
-    with torch.no_grad():
-        policy.critic_normalizer.variance[0] = 0.0
-        for parameter in policy.actor.parameters():
-            parameter.zero_()
-    start_from(policy, finished_run / "checkpoint.pt")
+    config = yaml.safe_load((finished_run / "config.yaml").read_text())
+    ppo = Training(config, tmp_path, finished_run / "reward.py", {}).ppo
+    critic = torch.randn(5, ppo.environment.critic_size)
+    start_from(ppo, finished_run / "checkpoint.pt")
     observation = torch.randn(5, loaded.observation.size)
-    assert torch.equal(policy.mean_action(observation), loaded.act(observation))
+    assert torch.equal(ppo.policy.mean_action(observation), loaded.act(observation))
     seen = loaded.policy.critic_normalizer.variance
-    assert torch.equal(policy.critic_normalizer.variance[seen >= 1e-6], seen[seen >= 1e-6])
-    assert (policy.critic_normalizer.variance[seen < 1e-6] == 1).all(), "what never moved starts unscaled"
+    still = seen < STILL
+    assert still.any() and not still.all()
+    assert torch.equal(ppo.policy.critic_normalizer.variance[~still], seen[~still])
+    assert (ppo.policy.critic_normalizer.variance[still] == 1).all(), "what never moved starts unscaled"
+    changed = torch.where(still, critic + 1.0, critic)
+    assert torch.equal(ppo.policy.value(changed), ppo.policy.value(critic)), "and means nothing yet"
+    assert ppo.adaptive_rate == content["learner"]["learning_rate"]
+    assert [ppo.return_scale.mean, ppo.return_scale.variance] == content["learner"]["return_statistics"][:2]
+    moments = ppo.policy.optimizer.state_dict()["state"]
+    for key, value in content["optimizer"]["state"].items():
+        assert torch.equal(moments[key]["exp_avg"], value["exp_avg"])
 
 
 @pytest.mark.parametrize(
@@ -183,6 +195,7 @@ def test_fine_tuning_begins_where_the_other_run_ended(tmp_path, finished_run):
         ("arms=[none,none]", "names one twice"),
         ("samples=0", "samples=0; at least 1"),
         ("tune_env_steps=0", "tune_env_steps=0"),
+        ("widen=1.5", "widen=1.5; valid: 0"),
         ("prior_terms=[friction]", "makes no difference"),
         ("prior_share=0", "needed_share=0"),
         ("reward=nowhere.py", "nowhere.py"),
