@@ -8,6 +8,7 @@ from typing import Any
 
 from agents import physics_prior, prior_terms, train
 from agents.confinement import require_confinement
+from agents.curriculum import Curriculum
 from agents.design_arms import ARMS
 from agents.search_settings import Settings
 from configs import schema
@@ -22,6 +23,7 @@ def settings_of(config: Mapping[str, Any]) -> Settings:
     train.check(content)
     _check(content)
     rewards.path_of(content["reward"], task)
+    Curriculum(content["curriculum"], {})  # of a training without randomization
     prior_terms.choose(task, content["prior_terms"])
     prior_settings(content).check()
     missing = require_confinement(content["trust"])

@@ -82,7 +82,7 @@ def check(config: Mapping[str, Any]) -> None:
         raise UserError(f"film_every={config['film_every']}; valid: 0 (no films) to 1, a share of the training")
     if not 0 <= config["ppo"]["average_last"] <= 1:
         raise UserError(f"ppo.average_last={config['ppo']['average_last']}; valid: 0 to 1, a share of the training")
-    Curriculum(config.get("curriculum"), {})
+    Curriculum(config.get("curriculum"), resolve_ranges(config["randomization"], tasks.get(config["task"])))
     for name, valid in (("terrain", get_args(Terrain)), ("collision", get_args(Collision))):
         if config[name] not in valid:
             raise unknown(name, config[name], valid)

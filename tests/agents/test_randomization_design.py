@@ -196,6 +196,7 @@ def test_fine_tuning_begins_where_the_other_run_ended(tmp_path, finished_run):
         ("samples=0", "samples=0; at least 1"),
         ("tune_env_steps=0", "tune_env_steps=0"),
         ("widen=1.5", "widen=1.5; valid: 0"),
+        ("curriculum={until: 2}", "curriculum.until=2; valid: 0 to 1"),
         ("prior_terms=[friction]", "makes no difference"),
         ("prior_share=0", "needed_share=0"),
         ("reward=nowhere.py", "nowhere.py"),
