@@ -14,7 +14,7 @@ from agents.candidate import REPORT, rung_file
 from agents.checkpoint import CHECKPOINT, load_policy
 from agents.confinement_data import open_plain_file
 from agents.curriculum import NEUTRAL
-from agents.design_settings import prior_settings
+from agents.design_settings import base_ranges, prior_settings
 from agents.search_jobs import Job, Jobs
 
 Ranges = Mapping[str, tuple[float, float]]
@@ -44,9 +44,10 @@ class DesignJobs(Jobs):
         return self.check("reward", "reward", f"```python\n{text}\n```", "people or a model", None)
 
     def base(self, name: str, source: str, reward: str, seed: int) -> Job:
-        """Train without randomization."""
+        """Train what all begin from, as a rule without randomization."""
         config = {**self._config(name), "seed": seed}
-        return self._run(name, "base", source, reward, config, {}, None)
+        ranges = base_ranges(self._settings.config, self._settings.definition)
+        return self._run(name, "base", source, reward, config, ranges, None)
 
     def prior(self, run: Path) -> Job:
         """Measure which physics a base policy survives."""

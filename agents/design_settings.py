@@ -14,6 +14,8 @@ from agents.search_settings import Settings
 from configs import schema
 from configs.errors import UserError, unknown
 from envs import rewards, tasks
+from envs.randomization import TERMS
+from envs.tasks.task import Task
 
 
 def settings_of(config: Mapping[str, Any]) -> Settings:
@@ -23,16 +25,25 @@ def settings_of(config: Mapping[str, Any]) -> Settings:
     train.check(content)
     _check(content)
     rewards.path_of(content["reward"], task)
-    Curriculum(content["curriculum"], {})  # of a training without randomization
     prior_terms.choose(task, content["prior_terms"])
     prior_settings(content).check()
     missing = require_confinement(content["trust"])
     ranges = train.resolve_ranges(content["randomization"], task)
+    Curriculum(content["curriculum"], base_ranges(content, task))
     content["threads"] = train.count_threads(content["threads"])
     names = [field.name for field in fields(schema.Train) if field.name != "resume"]
     single = {name: content[name] for name in names}
     single |= {"evaluate": False, "video": False, "reward": "reward.py", "runs": "."}
     return Settings(content, single, ranges, missing)
+
+
+def base_ranges(config: Mapping[str, Any], task: Task) -> dict[str, tuple[float, float]]:
+    """What the policy that all begin from is trained with. Raises UserError for what makes no sense."""
+    choice = config["base_randomization"]
+    if choice != "noise":
+        return train.resolve_ranges(choice, task)
+    ranges = train.resolve_ranges(config["randomization"], task)
+    return {name: span for name, span in ranges.items() if TERMS[name].when == "step"}
 
 
 def prior_settings(config: Mapping[str, Any]) -> physics_prior.Settings:

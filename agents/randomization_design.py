@@ -124,7 +124,7 @@ class Design:
         else:
             bases = {}
         names = {seed: f"base-seed{seed}" for seed in seeds}
-        self._say(f"base: {len(seeds)} trainings without randomization")
+        self._say(f"base: {len(seeds)} trainings, randomization {s.base_randomization}")
         jobs = [self._jobs.base(name, source, reward, seed) for seed, name in names.items()]
         for (seed, name), result in zip(names.items(), self._jobs.run(jobs), strict=True):
             self._good(name, result)

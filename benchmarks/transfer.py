@@ -209,7 +209,9 @@ class Bench:
         overrides += [f"reward={reward.absolute()}"] if reward is not None else []
         if known is not None:
             overrides.append(f"resume={known}")
-        subprocess.run([sys.executable, "-m", "gantry", "randomize", *overrides], check=True, stdout=sys.stderr)
+        done = subprocess.run([sys.executable, "-m", "gantry", "randomize", *overrides], stdout=sys.stderr)
+        if done.returncode:
+            sys.exit(done.returncode)  # it has said why
         return self._design(label, task, arms, reward, more)
 
     def _begun(self, label: str) -> Path | None:

@@ -1,6 +1,7 @@
 """The settings of `gantry randomize`: those of a training (configs/schema.py) and those of the design of ranges."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
@@ -18,7 +19,11 @@ class Randomize(asking_schema.Asking):
     name: str = "randomize"
     """Goes into the design folder's name."""
     run: str = ""
-    """A run that was trained without randomization, to begin from. Empty: one is trained for env_steps."""
+    """A run that was trained with little or no randomization, to begin from. Empty: one is trained for env_steps."""
+    base_randomization: Any = "none"
+    """What the policy that all begin from is trained with: none; noise, the sensor noise among `randomization`
+    (sensors are noisy wherever a robot is, and a policy that balances without noise survives little of it); or ranges,
+    as there."""
     arms: tuple[str, ...] = ("designed", "none", "human")
     """What is compared, the main arm first. See agents/design_arms.py."""
     tune_env_steps: int = 1_000_000

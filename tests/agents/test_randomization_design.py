@@ -12,6 +12,8 @@ import torch
 import yaml
 
 from agents import checkpoint, randomization_design, search_ledger
+from agents.design_jobs import DesignJobs
+from agents.design_settings import base_ranges
 from agents.fine_tuning import STILL, start_from
 from agents.randomization_design import KIND, Design
 from agents.training import Training
@@ -187,6 +189,17 @@ def test_fine_tuning_begins_where_the_other_run_ended(tmp_path, finished_run):
         assert torch.equal(moments[key]["exp_avg"], value["exp_avg"])
 
 
+def test_a_base_may_be_trained_with_the_noise_that_people_chose(tmp_path):
+    task = tasks.get("cartpole-swingup")
+    noise = base_ranges(configure(tmp_path, "base_randomization=noise"), task)
+    assert noise == {n: task.randomization[n] for n in ("joint_position_noise", "joint_velocity_noise")}
+    given = "base_randomization={link_mass: [0.8, 1.2]}"
+    assert base_ranges(configure(tmp_path, given), task) == {"link_mass": (0.8, 1.2)}
+    folder = find_or_start(KIND, configure(tmp_path, given))
+    job = DesignJobs(folder, tmp_path / "states.pt", two_at_once).base("base-seed0", "source", "reward", 0)
+    assert job["ranges"] == {"link_mass": [0.8, 1.2]}
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -196,6 +209,7 @@ def test_fine_tuning_begins_where_the_other_run_ended(tmp_path, finished_run):
         ("samples=0", "samples=0; at least 1"),
         ("tune_env_steps=0", "tune_env_steps=0"),
         ("widen=1.5", "widen=1.5; valid: 0"),
+        ("base_randomization=noisy", "randomization 'noisy' is no file; valid: task, none"),
         ("curriculum={until: 2}", "curriculum.until=2; valid: 0 to 1"),
         ("prior_terms=[friction]", "makes no difference"),
         ("prior_share=0", "needed_share=0"),
