@@ -84,8 +84,8 @@ def test_noise_that_only_the_curriculum_has() -> None:
     env.reset()
     for progress, noisy in ((0.0, True), (0.5, False)):
         curriculum.apply(env, progress)
-        error = env.sensing.noisy(torch.zeros(4, 10)[:, : env.sensing.error.shape[1]], env.episodes.episode,
-                                  env.episodes.step)  # fmt: skip
+        exact = torch.zeros(4, env.sensing.error.shape[1])
+        error = env.sensing.noisy(exact, env.episodes.episode, env.episodes.step)
         assert bool(error.any()) == noisy
 
 
