@@ -148,9 +148,9 @@ class Design:
         self._jobs.run([self._jobs.prior(base)])
         content = physics_prior.read(base)
         ranges = physics_prior.surviving_ranges(content)
-        run_folder.write_atomically(
-            self.folder.path / physics_prior.FILE, (base / physics_prior.FILE).read_text(encoding="utf-8")
-        )
+        kept = self.folder.path / physics_prior.FILE
+        if not kept.is_file():
+            run_folder.write_atomically(kept, (base / physics_prior.FILE).read_text(encoding="utf-8"))
         self._ledger.add(
             "prior", "prior", run=base.name, digest=content["digest"], parameters=len(ranges),
             scan_seconds=content["scan_seconds"], bisection_seconds=content["bisection_seconds"],

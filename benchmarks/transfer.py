@@ -182,7 +182,8 @@ class Bench:
         """At which size an arm ran."""
         return {
             "proposal": row["proposal"], "proposals_trained": row["samples"], "seeds": len(table["seeds"]),
-            "base_env_steps": table["env_steps"], "tune_env_steps": table["tune_env_steps"],
+            "base_env_steps": table["env_steps"], "base_randomization": table["base_randomization"],
+            "tune_env_steps": table["tune_env_steps"], "widen": table["widen"],
             "episodes_a_seed": self.options.episodes, "replayed": row["replayed"],
         }  # fmt: skip
 
