@@ -154,13 +154,14 @@ def test_what_may_be_read_and_written(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "allowed/file").write_text("yes")
     (tmp_path / "run").mkdir()
     (tmp_path / "run/evaluation.json").write_text("other")
+    new = f"gantry-test-{os.getpid()}"  # where a folder has the name, opening fails otherwise
     source = f"""
 print("read", open({str(tmp_path / "allowed/file")!r}).read())
 open("mine", "w").write("x")
 for path, mode in (({str(tmp_path / "allowed/file")!r}, "w"), ({str(tmp_path / "run/new")!r}, "w"),
                    ({str(tmp_path / "run/evaluation.json")!r}, "r"),
                    ({str(tmp_path / "on_path/keys.py")!r}, "r"),
-                   ("/etc/passwd", "r"), ("/dev/shm/x", "w"), ("/tmp/x", "w"),
+                   ("/etc/passwd", "r"), ("/dev/shm/{new}", "w"), ("/tmp/{new}", "w"),
                    ({str(confinement.PROJECT / "pyproject.toml")!r}, "r"),
                    ({str(confinement.PROJECT / "agents/confinement.py")!r}, "a")):
     try:
