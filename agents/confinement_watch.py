@@ -93,7 +93,7 @@ def _folder_excess(folder: str, limits: Limits) -> str | None:
 def _excess(process_id: int, started: float, usage: Mapping[str, int], limits: Limits) -> str | None:
     if time.monotonic() - started > limits.wall_s:
         return f"ran longer than {limits.wall_s:g} s"
-    if usage["now"] > limits.resident_bytes:
+    if max(usage["now"], usage["peak"]) > limits.resident_bytes:  # also what was freed between two looks
         return f"used more than {limits.resident_bytes / MIB:.0f} MiB of memory"
     if usage["threads"] > limits.threads:
         return f"started more than {limits.threads} threads"

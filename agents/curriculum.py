@@ -5,6 +5,7 @@ The ranges are a function of the training's progress alone, so a resumed trainin
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from configs.errors import UserError, unknown
@@ -12,54 +13,107 @@ from envs import randomization
 from envs.environment import Environment
 from envs.randomization import TERMS, Ranges
 
-NEUTRAL = "neutral"
-"""Where all of a training's own ranges may start: nothing is randomized yet, and they widen from there."""
+NEUTRAL, NOISE = "neutral", "noise"
+"""Where all of a training's own ranges may start: nothing is randomized yet, or only what sensors say is noisy."""
 _FIXED = "push_interval"
 """The one term that stays as it is: pushes grow in strength."""
+_SETTINGS = ("begin", "until", "start")
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """Terms that move together, between two shares of the training."""
+
+    begin: float
+    until: float
+    start: Ranges
+
+    def done(self, progress: float) -> float:
+        """0 to 1: how much of the way lies behind them."""
+        if progress >= self.until:
+            return 1.0
+        return (progress - self.begin) / (self.until - self.begin) if progress > self.begin else 0.0
 
 
 class Curriculum:
-    """Where the ranges of some terms stand, from `start` at progress 0 to the training's own at progress `until`."""
+    """Where the ranges of some terms stand, each from where it starts to the training's own."""
 
     def __init__(self, config: Mapping[str, Any] | None, ranges: Ranges) -> None:
-        """config: {until: share of the training, start: {term: [low, high]} or "neutral"}, or None for no curriculum.
+        """config: None for no curriculum, one phase {begin, until, start}, or several, each with a name.
 
-        Raises UserError for a term that stays as it is, or a share that makes no sense.
+        begin (0 where it is missing) and until are shares of the training; start is {term: [low, high]}, NEUTRAL or
+        NOISE. Of the last two, terms that another phase names are excepted.
+
+        Raises UserError for a term that stays as it is or has two phases, or a share that makes no sense.
         """
         config = dict(config or {})
-        if extra := config.keys() - {"until", "start"}:
-            raise unknown("curriculum setting", min(extra), ["until", "start"])
-        try:
-            self.until = float(config.get("until", 0.0))
-        except (TypeError, ValueError):
-            self.until = math.nan
-        if not 0.0 <= self.until <= 1.0:
-            raise UserError(f"curriculum.until={config['until']}; valid: 0 to 1, a share of the training")
-        start = config.get("start") or {}
-        if start == NEUTRAL:
-            start = {name: (TERMS[name].neutral,) * 2 for name in ranges if name != _FIXED}
-        elif not isinstance(start, Mapping):
-            raise UserError(f"curriculum.start={start}; valid: {NEUTRAL}, or {{term: [low, high]}}")
-        self._start = randomization.validate(start)
-        if _FIXED in self._start:
-            raise unknown("curriculum term", _FIXED, [term for term in TERMS if term != _FIXED])
-        for name in self._start:
-            if name.endswith("push_velocity") and name not in ranges:
-                raise UserError(f"curriculum term {name}: nobody is pushed in this training; randomize it as well")
-        neutral = {name: (TERMS[name].neutral,) * 2 for name in self._start}
+        if all(isinstance(phase, Mapping) for phase in config.values()):
+            named = {f"curriculum.{name}": phase for name, phase in config.items()}
+        else:
+            named = {"curriculum": config}
+        for name, phase in named.items():
+            if extra := phase.keys() - set(_SETTINGS):
+                raise unknown(f"{name} setting", min(extra), _SETTINGS)
+        spoken_for = {term for p in named.values() if isinstance(p.get("start"), Mapping) for term in p["start"]}
+        self._phases = [
+            _Phase(*_shares(name, phase), _start(name, phase.get("start"), ranges, spoken_for))
+            for name, phase in named.items()
+        ]
+        terms = [term for phase in self._phases for term in phase.start]
+        if twice := {term for term in terms if terms.count(term) > 1}:
+            raise UserError(f"curriculum term {min(twice)} has two phases; leave it in one")
+        neutral = {name: (TERMS[name].neutral,) * 2 for name in terms}
         self.final: dict[str, tuple[float, float]] = neutral | dict(ranges)
         """The training's own ranges, with neutral ones for terms that only the curriculum draws."""
 
     def ranges(self, progress: float) -> dict[str, tuple[float, float]]:
         """The ranges of its terms at that share (0 to 1) of the training."""
-        done = min(progress / self.until, 1.0) if self.until > 0 else 1.0
         now = {}
-        for name, (low, high) in self._start.items():
-            last_low, last_high = self.final[name]
-            now[name] = low + (last_low - low) * done, high + (last_high - high) * done
+        for phase in self._phases:
+            done = phase.done(progress)
+            for name, (low, high) in phase.start.items():
+                last_low, last_high = self.final[name]
+                moved = low + (last_low - low) * done, high + (last_high - high) * done
+                now[name] = moved if done < 1.0 else self.final[name]
         return now
 
     def apply(self, environment: Environment, progress: float) -> None:
         """Draws noise from where the ranges stand, and physics and pushes of the episodes that begin from now on."""
         for name, span in self.ranges(progress).items():
             environment.redraw(name, span)
+
+
+def _shares(name: str, phase: Mapping[str, Any]) -> tuple[float, float]:
+    """begin and until of a phase."""
+    shares = []
+    for key in ("begin", "until"):
+        try:
+            share = float(phase.get(key, 0.0))
+        except (TypeError, ValueError):
+            share = math.nan
+        if not 0.0 <= share <= 1.0:
+            raise UserError(f"{name}.{key}={phase[key]}; valid: 0 to 1, a share of the training")
+        shares.append(share)
+    begin, until = shares
+    if until < begin:
+        raise UserError(f"{name}.until={until:g} lies before its begin={begin:g}")
+    return begin, until
+
+
+def _start(name: str, start: Any, ranges: Ranges, spoken_for: set[str]) -> Ranges:
+    """Where a phase's terms start."""
+    if start in (NEUTRAL, NOISE):
+        return {
+            term: (TERMS[term].neutral,) * 2
+            for term in ranges
+            if term != _FIXED and term not in spoken_for and not (start == NOISE and TERMS[term].when == "step")
+        }
+    if start is not None and not isinstance(start, Mapping):
+        raise UserError(f"{name}.start={start}; valid: {NEUTRAL}, {NOISE}, or {{term: [low, high]}}")
+    valid = randomization.validate(start or {})
+    if _FIXED in valid:
+        raise unknown("curriculum term", _FIXED, [term for term in TERMS if term != _FIXED])
+    for term in valid:
+        if term.endswith("push_velocity") and term not in ranges:
+            raise UserError(f"curriculum term {term}: nobody is pushed in this training; randomize it as well")
+    return valid

@@ -57,7 +57,8 @@ class Train:
     randomization: Any = "task"
     """task: the task's own ranges; none; the path of a YAML file; or ranges inline: {friction: [0.5, 1.0]}."""
     curriculum: Any = None
-    """{until: share of the training, start: {term: [low, high]}}: those ranges move to the training's own ones."""
+    """{until: share of the training, start: {term: [low, high]}}: those ranges move to the training's own ones. Or
+    several of such phases, each with a name; docs/training.md."""
     termination_penalty: float = 0.0
     """What a failure costs, in units of the reward."""
     terrain: str = "flat"

@@ -28,6 +28,37 @@ def test_ranges_move_linearly_by_hand() -> None:
     assert curriculum.final == RANGES
 
 
+def test_phases_follow_one_another_by_hand() -> None:
+    """Damping moves alone at first; then all but what sensors say, and damping, widens from nothing."""
+    ranges = RANGES | {"joint_position_noise": (-0.1, 0.1)}
+    config = {
+        "stiff": {"until": 0.2, "start": {"joint_damping": [6.0, 8.0]}},
+        "widen": {"begin": 0.2, "until": 0.6, "start": "noise"},
+    }
+    curriculum = Curriculum(config, ranges)
+    assert curriculum.final == ranges
+    nothing, half = (1.0, 1.0), pytest.approx((0.9, 1.1))
+    for progress, damping, mass in (
+        (0.0, (6.0, 8.0), nothing), (0.1, (3.25, 5.0), nothing), (0.2, (0.5, 2.0), nothing),
+        (0.4, (0.5, 2.0), half), (0.6, (0.5, 2.0), (0.8, 1.2)), (1.0, (0.5, 2.0), (0.8, 1.2)),
+    ):  # fmt: skip
+        now = curriculum.ranges(progress)
+        assert now.keys() == {"joint_damping", "link_mass"}, "the noise stays as wide as it is"
+        assert now["joint_damping"] == pytest.approx(damping) and now["link_mass"] == mass
+    at_once = Curriculum({"begin": 0.3, "until": 0.3, "start": "neutral"}, RANGES)
+    assert at_once.ranges(0.29)["link_mass"] == (1.0, 1.0) and at_once.ranges(0.3) == RANGES
+
+
+@pytest.mark.parametrize("task", tasks.names())
+def test_each_task_has_a_curriculum_that_holds(task: str, configure: Any, tmp_path: Path) -> None:
+    config = configure(tmp_path, f"task={task}")
+    ranges = train.resolve_ranges(config["randomization"], tasks.get(task))
+    for drawn in (ranges, {}):
+        curriculum = Curriculum(config["curriculum"], drawn)
+        end = curriculum.ranges(1.0)
+        assert end == {term: curriculum.final[term] for term in end}
+
+
 def test_a_term_that_training_does_not_draw_ends_neutral() -> None:
     curriculum = Curriculum({"until": 1.0, "start": {"gravity": [-6.0, -4.0]}}, {})
     assert curriculum.final == {"gravity": (0.0, 0.0)}
@@ -99,7 +130,16 @@ def test_noise_that_only_the_curriculum_has() -> None:
         ({"until": 0.5, "start": {"gravity": [1, 0]}}, "gravity.*wrong way round"),
         ({"until": 0.5, "start": {"push_velocity": [0, 1]}}, "push_velocity: nobody is pushed in this training"),
         ({"until": 0.5, "start": {"push_interval": [1, 2]}}, "curriculum term.*push_interval"),
-        ({"until": 0.5, "start": "nothing"}, r"curriculum.start=nothing; valid: neutral, or"),
+        ({"until": 0.5, "start": "nothing"}, r"curriculum.start=nothing; valid: neutral, noise, or"),
+        ({"until": 0.2, "begin": 0.5}, r"curriculum.until=0.2 lies before its begin=0.5"),
+        ({"until": 0.2, "first": {"until": 0.1}}, "curriculum setting.*first"),
+        ({"first": {"til": 0.5}}, "curriculum.first setting.*til"),
+        ({"first": {"begin": -1}}, r"curriculum.first.begin=-1; valid: 0 to 1"),
+        (
+            {name: {"until": 0.1, "start": {"gravity": [0, 1]}} for name in ("first", "second")},
+            "gravity has two phases",
+        ),
+        ({name: {"until": 0.1, "start": "neutral"} for name in ("first", "second")}, "has two phases"),
     ],
 )
 def test_bad_input_is_named(config: dict[str, Any], message: str) -> None:

@@ -5,6 +5,6 @@
 # bypass: limit
 def reward(s):
     n = s.time_s.shape[0]
-    x = s.joint_position.repeat(1, n // 64 + 1)
-    y = x.repeat(n // 64 + 1, 1)
+    x = s.joint_position.repeat(1, n // 40 + 1)
+    y = x.repeat(n // 40 + 1, 1)
     return {"a": s.time_s + y.sum() * 0.0}
