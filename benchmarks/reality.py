@@ -21,6 +21,7 @@ from torch import Tensor
 
 from agents.checkpoint import LoadedPolicy
 from agents.evaluate import Act, Episodes, run_episodes
+from configs.errors import UserError
 from envs import physics
 from envs.environment import Environment
 from envs.physics import no_reward
@@ -114,8 +115,16 @@ def robot_dash(bundle: Path, severity: int, seed: int, folder: Path) -> dict[str
     }  # fmt: skip
 
 
-def choose_severity(shares: Sequence[float]) -> tuple[int, bool]:
-    """(severity, whether its share lies within FINISHING): the one whose share of finishers is nearest the middle."""
+def choose_severity(shares: Sequence[float], given: int | None = None) -> tuple[int, bool]:
+    """(severity, whether its share lies within FINISHING): the one given, or whose share is nearest the middle.
+
+    shares: of each severity, from 0, how many of the calibrating policy's runs finish.
+
+    Raises UserError for a given one at which that share is not within.
+    """
     middle = sum(FINISHING) / 2
-    best = min(range(len(shares)), key=lambda severity: abs(shares[severity] - middle))
-    return best, FINISHING[0] <= shares[best] <= FINISHING[1]
+    within = [severity for severity, share in enumerate(shares) if FINISHING[0] <= share <= FINISHING[1]]
+    if given is not None and given not in within:
+        raise UserError(f"severity={given}; valid, with {FINISHING[0]:.0%} to {FINISHING[1]:.0%} finishing: {within}")
+    best = given if given is not None else min(range(len(shares)), key=lambda s: abs(shares[s] - middle))
+    return best, best in within

@@ -84,7 +84,7 @@ class Bench:
             reality.on_track(loaded, severity, CALIBRATION_EPISODES, reality.CALIBRATION_SEED)
             for severity in range(reality.most_severe(task) + 1)
         ]
-        severity, within = reality.choose_severity([row["finished"] for row in rows])
+        severity, within = reality.choose_severity([row["finished"] for row in rows], self.options.severity)
         content = {
             "severity": severity, "finished": [row["finished"] for row in rows], "within": within,
             "wanted": list(reality.FINISHING), "episodes": CALIBRATION_EPISODES, "run": run.name,
@@ -241,6 +241,9 @@ def main() -> None:
     parser.add_argument("--prior-run", type=Path, help="a trained run for the piece `prior`")
     parser.add_argument("--prior-sample", type=int, default=20, help="values of the comparison; 0: all")
     parser.add_argument("--arms", default=",".join(ARMS), help="of go2-dash, the main one first")
+    parser.add_argument(
+        "--severity", type=int, help="of the stand-in, as another calibration fixed it; default: the nearest to 65 %%"
+    )
     parser.add_argument("--reward", type=Path, help="searched with the safety instruction; default: the human one")
     parser.add_argument("--reward-without-safety", type=Path, help="searched without, for the ablation")
     parser.add_argument("--ball-reward", type=Path, help="searched for go2-ball; default: the human one")
