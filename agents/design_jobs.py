@@ -57,12 +57,13 @@ class DesignJobs(Jobs):
         }  # fmt: skip
 
     def tune(
-        self, name: str, arm: str, source: str, reward: str, ranges: Ranges, text: str, base: Path, seed: int
-    ) -> Job:
+        self, name: str, arm: str, source: str, reward: str, ranges: Ranges, text: str, base: Path, seed: int,
+        env_steps: int,
+    ) -> Job:  # fmt: skip
         """Train a base policy further with ranges. text: the ranges as a file, with comments."""
         # `curriculum` is the base's: whatever continues from it has been through that already.
         widening = {"until": self._settings.widen, "start": NEUTRAL} if self._settings.widen else None
-        config = {**self._config(name), "seed": seed, "env_steps": self._settings.tune_env_steps}
+        config = {**self._config(name), "seed": seed, "env_steps": env_steps}
         config["curriculum"] = widening
         job = self._run(name, arm, source, reward, config, ranges, _learner_of(base))
         return job | {"randomization": text}

@@ -64,7 +64,7 @@ def _check(config: Mapping[str, Any]) -> None:
     if len(set(config["arms"])) < len(config["arms"]):
         raise UserError(f"arms={list(config['arms'])} names one twice")
     least = {"samples": 1, "final_seeds": 1, "tune_env_steps": 1, "episodes": 1, "evaluation_seeds": 1,
-             "report_episodes": 1, "report_seeds": 1, "prior_values": 3}  # fmt: skip
+             "report_episodes": 1, "report_seeds": 1, "prior_values": 3, "choose_env_steps": 0}  # fmt: skip
     for name, bound in least.items():
         if config[name] < bound:
             raise UserError(f"{name}={config[name]}; at least {bound} is needed")

@@ -1,8 +1,8 @@
 """The table of a design: each arm's choice on the report physics, paired by seed with the main arm.
 
 table.json:
-    task, id, physics_hash, env_steps, tune_env_steps, base_randomization (null where a run was given), widen, seeds,
-    main, safety_instruction, replayed
+    task, id, physics_hash, env_steps, tune_env_steps, choose_env_steps, widen, seeds, main, safety_instruction,
+    replayed, base_randomization (null where a run was given)
     arms: {arm: {proposal, ranges, mean, low, high, fitness (one a seed), select, fall_rate, measures ({name: {mean,
         unit, of_seeds}}), failed, samples, replayed, runs}}
     differences: {arm: {mean, low, high, better}}: the main arm minus this one; better is an arm's name, or null where
@@ -30,7 +30,8 @@ def make(folder: WorkFolder, finals: Mapping[str, Sequence[Mapping[str, Any]]]) 
     best = max(good, key=lambda row: row["select"], default=None)
     return {
         "task": s.task, "id": folder.id, "physics_hash": physics.digest(s.definition), "env_steps": s.env_steps,
-        "tune_env_steps": s.tune_env_steps, "base_randomization": None if s.run else s.base_randomization,
+        "tune_env_steps": s.tune_env_steps, "choose_env_steps": s.choose_env_steps or s.tune_env_steps,
+        "base_randomization": None if s.run else s.base_randomization,
         "widen": s.widen, "samples": s.samples, "seeds": s.final_seed_list, "main": main,
         "safety_instruction": s.safety_instruction, "own_bases": s.own_bases, "arms": rows,
         "differences": _differences(main, rows),

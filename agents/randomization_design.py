@@ -93,7 +93,8 @@ class Design:
         s = self._settings
         self._ledger.add(
             "randomize", "randomize", format=FORMAT, id=self.folder.id, task=s.task, arms=list(s.arms),
-            samples=s.samples, env_steps=s.env_steps, tune_env_steps=s.tune_env_steps, seed=s.seed,
+            samples=s.samples, env_steps=s.env_steps, tune_env_steps=s.tune_env_steps,
+            choose_env_steps=s.choose_env_steps or s.tune_env_steps, seed=s.seed,
             final_seeds=s.final_seed_list, own_bases=s.own_bases, physics_hash=physics.digest(self._task),
             fitness_threshold=self._task.fitness_threshold, safety_instruction=s.safety_instruction,
             trust=s.trust, missing=s.missing,
@@ -192,7 +193,8 @@ class Design:
     ) -> dict[str, float]:
         """Fitness on select by proposal; failed trainings have -1."""
         seed = self._settings.seed
-        jobs = [self._tuning(name, arm, name, reward, source, bases[seed], seed) for name in names]
+        steps = self._settings.choose_env_steps or self._settings.tune_env_steps
+        jobs = [self._tuning(name, arm, name, reward, source, bases[seed], seed, steps) for name in names]
         fitness = {}
         for name, result in zip(names, self._jobs.run(jobs), strict=True):
             select = result["select"]
@@ -204,9 +206,11 @@ class Design:
             )  # fmt: skip
         return fitness
 
-    def _tuning(self, run: str, arm: str, proposal: str, reward: str, source: str, base: Path, seed: int) -> Job:
+    def _tuning(
+        self, run: str, arm: str, proposal: str, reward: str, source: str, base: Path, seed: int, env_steps: int
+    ) -> Job:
         ranges, text = self._proposals.ranges(proposal), self._proposals.text(proposal)
-        return self._jobs.tune(run, arm, source, reward, ranges, text, base, seed)
+        return self._jobs.tune(run, arm, source, reward, ranges, text, base, seed, env_steps)
 
     def _finals(
         self, chosen: dict[str, str], reward: str, source: str, bases: dict[int, Path]
@@ -215,7 +219,8 @@ class Design:
         seeds = self._settings.final_seed_list
         runs = [(arm, name, seed, f"{arm}-seed{seed}") for arm, name in chosen.items() for seed in seeds]
         self._say(f"finals: {len(chosen)} arms with {len(seeds)} new seeds each")
-        jobs = [self._tuning(run, arm, name, reward, source, bases[seed], seed) for arm, name, seed, run in runs]
+        steps = self._settings.tune_env_steps
+        jobs = [self._tuning(run, arm, name, reward, source, bases[seed], seed, steps) for arm, name, seed, run in runs]
         rows: dict[str, list[dict[str, Any]]] = {arm: [] for arm in chosen}
         for (arm, name, seed, run), result in zip(runs, self._jobs.run(jobs), strict=True):
             select = result["select"]

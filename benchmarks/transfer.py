@@ -12,10 +12,12 @@ Everything lives below OUT and is done once: killed or stopped, the same command
 - **ablation**, of the safety instruction, with `--reward-without-safety`: `eureka` (neither instruction nor
   randomization) and `no_safety` (designed ranges on that reward).
 - **ball**: `designed` and `human` of go2-ball, and a frozen pose.
+- **ball-again**: a second round. Each of the two arms goes on with its policy that is best on `select`; for `designed`,
+  the prior of that policy is measured and a model is asked again. Ranges are wide at once (`widen=0`).
 
 `--env-steps`, `--tune-env-steps`, `--samples`, `--seeds`, `--robot-runs` set the size; the result states it for each
 arm. With `--llm inbox` the questions wait in OUT/runs/sweeps/*/inbox/. A transcript has a folder for each design: dash,
-dash-no-safety, ball. The last line is one JSON object of what is done so far.
+dash-no-safety, ball, ball-again-designed. The last line is one JSON object of what is done so far.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ from envs import physics, robots, tasks
 from sim2real.export import export
 
 DASH_PIECES = ("dash", "people", "ablation")
-PIECES = ("prior", "calibrate", *DASH_PIECES, "ball")
+BALL_PIECES = ("ball", "ball-again")
+PIECES = ("prior", "calibrate", *DASH_PIECES, *BALL_PIECES)
 CALIBRATION_TRAINING_SEED = 77
 """No arm trains with it."""
 CALIBRATION_EPISODES = 512
@@ -157,19 +160,36 @@ class Bench:
         """Seconds on the ball."""
         o, task = self.options, tasks.get("go2-ball")
         folder = self._design("ball", "go2-ball", ["designed", "human"], o.ball_reward, [])
-        table = read_json(folder / TABLE)
-        rows: dict[str, Any] = {}
-        for arm, row in table["arms"].items():
-            seeds = [self._ball_seed(run) for run in self._runs(folder, arm)]
-            seconds = [seed["seconds"] for seed in seeds]
-            rows[arm] = {
-                "seconds": round(sum(seconds) / len(seconds), 3), "interval": interval(seconds), "of_seeds": seconds,
-                "std_over_episodes": [seed["std"] for seed in seeds], **self._size(table, row),
-            }  # fmt: skip
+        rows = {arm: self._ball_arm(folder, arm) for arm in ("designed", "human")}
+        difference = paired("designed", rows["designed"]["of_seeds"], "human", rows["human"]["of_seeds"])
         still = reality.frozen(robots.get(task.robot).num_actions)
         rows["frozen_pose"] = reality.seconds_on_ball(still, task, o.episodes)
+        return {"arms": rows, "designed_minus_human_s": difference, "episodes": o.episodes}
+
+    def ball_again(self) -> dict[str, Any]:
+        """The same after a second round, which begins from each arm's best policy of the first."""
+        o = self.options
+        if not self._finished("ball"):
+            raise UserError(f"{self.out} has no finished piece `ball`, with whose policies a second round begins")
+        first = self._begun("ball")
+        assert first is not None
+        rows = {}
+        for arm in ("designed", "human"):
+            select = read_json(first / TABLE)["arms"][arm]["select"]
+            best = self._runs(first, arm)[select.index(max(select))]
+            more = [f"run={best}", "own_bases=false", "widen=0"]
+            rows[arm] = self._ball_arm(self._design(f"ball-again-{arm}", "go2-ball", [arm], o.ball_reward, more), arm)
         difference = paired("designed", rows["designed"]["of_seeds"], "human", rows["human"]["of_seeds"])
         return {"arms": rows, "designed_minus_human_s": difference, "episodes": o.episodes}
+
+    def _ball_arm(self, folder: Path, arm: str) -> dict[str, Any]:
+        table = read_json(folder / TABLE)
+        seeds = [self._ball_seed(run) for run in self._runs(folder, arm)]
+        seconds = [seed["seconds"] for seed in seeds]
+        return {
+            "seconds": round(sum(seconds) / len(seconds), 3), "interval": interval(seconds), "of_seeds": seconds,
+            "std_over_episodes": [seed["std"] for seed in seeds], **self._size(table, table["arms"][arm]),
+        }  # fmt: skip
 
     def _ball_seed(self, run: Path) -> dict[str, Any]:
         path = self.out / "reality" / f"ball.{run.name}.json"
@@ -179,11 +199,13 @@ class Bench:
         return read_json(path)
 
     def _size(self, table: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
-        """At which size an arm ran."""
+        """At which size an arm ran. base_env_steps: null where it went on with a policy that was there."""
+        own_base = table["base_randomization"] is not None
         return {
             "proposal": row["proposal"], "proposals_trained": row["samples"], "seeds": len(table["seeds"]),
-            "base_env_steps": table["env_steps"], "base_randomization": table["base_randomization"],
-            "tune_env_steps": table["tune_env_steps"], "widen": table["widen"],
+            "base_env_steps": table["env_steps"] if own_base else None,
+            "base_randomization": table["base_randomization"], "tune_env_steps": table["tune_env_steps"],
+            "choose_env_steps": table["choose_env_steps"], "widen": table["widen"],
             "episodes_a_seed": self.options.episodes, "replayed": row["replayed"],
         }  # fmt: skip
 
@@ -278,6 +300,8 @@ def main() -> None:
         figures["dash"] = bench.dash(dash)
     if "ball" in pieces:
         figures["ball"] = bench.ball()
+    if "ball-again" in pieces:
+        figures["ball_again"] = bench.ball_again()
     figures["physics_hashes"] = {name: physics.digest(tasks.get(name)) for name in ("go2-dash", "go2-ball")}
     finish("transfer", figures, tasks.get("go2-dash"))
 

@@ -28,6 +28,9 @@ class Randomize(asking_schema.Asking):
     """What is compared, the main arm first. See agents/design_arms.py."""
     tune_env_steps: int = 1_000_000
     """How long the policy is trained further with each proposal of ranges, in steps of all simulations together."""
+    choose_env_steps: int = 0
+    """The same for proposals that are compared with others of their arm, which tells the better sooner; 0:
+    tune_env_steps."""
     widen: float = 0.5
     """Share of such a further training over which its ranges grow from nothing to their width; 0: wide at once."""
     samples: int = 8

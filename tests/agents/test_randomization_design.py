@@ -26,9 +26,9 @@ from tests.agents.range_answers import Written
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), needs_confinement]
 TINY = (
-    "task=cartpole-swingup", "env_steps=640", "tune_env_steps=384", "threads=1", "samples=3", "final_seeds=2",
-    "episodes=4", "evaluation_seeds=2", "report_episodes=4", "report_seeds=1", "prior_values=5", "prior_episodes=3",
-    "prior_seconds=2.0", "success=1e-30", "ppo.num_envs=16", "ppo.n_steps=8", "ppo.actor_hidden=[16,16]",
+    "task=cartpole-swingup", "env_steps=640", "tune_env_steps=384", "choose_env_steps=256", "threads=1", "samples=3",
+    "final_seeds=2", "episodes=4", "evaluation_seeds=2", "report_episodes=4", "report_seeds=1", "prior_values=5",
+    "prior_episodes=3", "prior_seconds=2.0", "success=1e-30", "ppo.num_envs=16", "ppo.n_steps=8", "ppo.actor_hidden=[16,16]",
     "ppo.critic_hidden=[16,16]", "arms=[designed,none,cem]",
     "curriculum={until: 0.5, start: {joint_damping: [2.0, 4.0]}}",
 )  # fmt: skip
@@ -91,7 +91,7 @@ def test_proposals_train_the_same_policy_further(finished):
     folder, _, _ = finished
     jobs = [json.loads(p.read_text()) for p in (folder.path / "jobs").glob("*.rung0.json")]
     tuned = [job for job in jobs if job["arm"] != "base"]
-    assert len(tuned) == 2 + 3 + 3 * 2
+    assert sorted(job["target"] for job in tuned) == [256] * (2 + 3) + [384] * 3 * 2, "to choose, then to keep"
     base_run = folder.candidate("base-seed0")
     assert {job["initial"] for job in tuned} == {str(base_run / "train" / "checkpoint.pt")}
     own, taken_back = (checkpoint.read(path / "checkpoint.pt") for path in (base_run / "train", base_run))
@@ -208,6 +208,7 @@ def test_a_base_may_be_trained_with_the_noise_that_people_chose(tmp_path):
         ("arms=[none,none]", "names one twice"),
         ("samples=0", "samples=0; at least 1"),
         ("tune_env_steps=0", "tune_env_steps=0"),
+        ("choose_env_steps=-1", "choose_env_steps=-1; at least 0"),
         ("widen=1.5", "widen=1.5; valid: 0"),
         ("base_randomization=noisy", "randomization 'noisy' is no file; valid: task, none"),
         ("curriculum={until: 2}", "curriculum.until=2; valid: 0 to 1"),
