@@ -28,8 +28,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), needs_confinement]
 TINY = (
     "task=cartpole-swingup", "env_steps=640", "tune_env_steps=384", "choose_env_steps=256", "threads=1", "samples=3",
     "final_seeds=2", "episodes=4", "evaluation_seeds=2", "report_episodes=4", "report_seeds=1", "prior_values=5",
-    "prior_episodes=3", "prior_seconds=2.0", "success=1e-30", "ppo.num_envs=16", "ppo.n_steps=8", "ppo.actor_hidden=[16,16]",
-    "ppo.critic_hidden=[16,16]", "arms=[designed,none,cem]",
+    "prior_episodes=3", "prior_seconds=2.0", "success=1e-30", "ppo.num_envs=16", "ppo.n_steps=8",
+    "ppo.actor_hidden=[16,16]", "ppo.critic_hidden=[16,16]", "arms=[designed,none,cem]",
     "curriculum={until: 0.5, start: {joint_damping: [2.0, 4.0]}}",
 )  # fmt: skip
 
