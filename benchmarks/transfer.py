@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -232,9 +233,8 @@ class Bench:
         overrides += [f"reward={reward.absolute()}"] if reward is not None else []
         if known is not None:
             overrides.append(f"resume={known}")
-        done = subprocess.run([sys.executable, "-m", "gantry", "randomize", *overrides], stdout=sys.stderr)
-        if done.returncode:
-            sys.exit(done.returncode)  # it has said why
+        if status := _run_to_its_end([sys.executable, "-m", "gantry", "randomize", *overrides]):
+            sys.exit(status)  # it has said why
         return self._design(label, task, arms, reward, more)
 
     def _begun(self, label: str) -> Path | None:
@@ -254,7 +254,22 @@ class Bench:
         write_atomically(path, json.dumps(content, indent=1) + "\n")
 
 
+def _run_to_its_end(command: Sequence[str]) -> int:
+    """Its exit status. What ends this program ends that one too: nothing goes on training unseen."""
+    process = subprocess.Popen(command, stdout=sys.stderr)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.wait()  # Ctrl-C reached it as well
+        raise
+    except SystemExit:
+        process.terminate()
+        process.wait()
+        raise
+
+
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument(
