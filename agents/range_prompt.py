@@ -11,10 +11,10 @@ from envs.tasks.task import Task
 
 # After DrEureka (Ma, Liang et al. 2024, section 3.4), in our words.
 _ROLE = """\
-You choose domain randomization for reinforcement learning. A policy has been trained in simulation with fixed physics.
-It is now trained further while every episode draws its physics from ranges that you choose, so that it works on a real
-robot, whose physics nobody knows exactly. Its success is then measured on physics that neither you nor the training has
-seen."""
+You choose domain randomization for reinforcement learning. A policy has been trained in simulation with physics that is
+fixed or varies little. It is now trained further while every episode draws its physics from ranges that you choose, so
+that it works on a real robot, whose physics nobody knows exactly. Its success is then measured on physics that neither
+you nor the training has seen."""
 
 _SAFETY = SAFETY.split("Discourage", 1)[0].strip()
 """What of the safety instruction is not about reward terms."""
@@ -22,8 +22,8 @@ _SAFETY = SAFETY.split("Discourage", 1)[0].strip()
 _TRADE_OFF = """\
 More randomization makes learning harder: the policy gets cautious, or learns nothing. Less of it leaves a policy that
 fails as soon as reality differs. So randomize what is uncertain on the real robot or what the task is sensitive to, no
-wider than useful, and leave out what would not help. {bounds} Numbers are drawn uniformly, anew for each episode unless
-the meaning says otherwise."""
+wider than useful, and leave out what would not help. {bounds}
+Numbers are drawn uniformly, anew for each episode unless the meaning says otherwise."""
 
 _WITH_PRIOR = """\
 The bounds below were measured: with one parameter at a time outside of them, and all others as modeled, the policy as
