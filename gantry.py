@@ -113,7 +113,14 @@ def deliberate(error: Exception) -> str | None:
         if missing and options:
             kind, _, value = str(missing).rpartition("/")
             return str(unknown(kind or "config", value, options))
-        return " ".join(str(error).split())
+        cause = error.__cause__  # OmegaConf's: Hydra's own message advises to add what does not exist
+        parent, key = getattr(cause, "parent_node", None), getattr(cause, "full_key", None)
+        if str(error).startswith("Could not override") and parent is not None and key:
+            prefix = str(key).rpartition(".")[0]
+            return str(unknown("setting", key, [f"{prefix}.{name}" if prefix else name for name in parent]))
+        reason = getattr(cause, "msg", None)  # why a value does not fit, which Hydra leaves out
+        message = f"{error}: {reason.partition(chr(10))[0]}" if reason else str(error)
+        return " ".join(message.split())
     return None
 
 

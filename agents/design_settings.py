@@ -11,7 +11,7 @@ from agents.confinement import require_confinement
 from agents.curriculum import Curriculum
 from agents.design_arms import ARMS
 from agents.search_settings import Settings
-from configs import schema
+from configs import randomize_schema, schema
 from configs.errors import UserError, unknown
 from envs import rewards, tasks
 from envs.randomization import TERMS
@@ -22,6 +22,7 @@ def settings_of(config: Mapping[str, Any]) -> Settings:
     """Raises UserError for what makes no sense, and where code cannot be confined and trust does not accept that."""
     content = dict(config)
     task = tasks.get(content["task"])
+    schema.require_known(content, randomize_schema.Randomize)
     train.check(content)
     _check(content)
     rewards.path_of(content["reward"], task)

@@ -9,7 +9,7 @@ from typing import Any
 
 from agents import train
 from agents.confinement import require_confinement
-from configs import schema
+from configs import schema, search_schema
 from configs.errors import UserError, unknown
 from envs import tasks
 from envs.tasks.task import Task
@@ -78,6 +78,7 @@ def settings_of(config: Mapping[str, Any]) -> Settings:
     """Raises UserError for what makes no sense, and where code cannot be confined and trust does not accept that."""
     content = dict(config)
     task = tasks.get(content["task"])
+    schema.require_known(content, search_schema.Search)
     train.check(content)
     _check(content)
     missing = require_confinement(content["trust"])

@@ -103,6 +103,7 @@ _NEEDED = ("config.yaml", "randomization.yaml", "reward.py")
 
 def prepare(config: dict[str, Any]) -> tuple[Path, Training]:
     """Checks the configuration and makes (or finds) the run folder and its Training. Raises UserError."""
+    schema.require_known(config, schema.Train)
     resume = config.pop("resume")
     if resume:
         run = _find_unfinished(config) if resume is True else run_folder.require(Path(str(resume)), *_NEEDED)

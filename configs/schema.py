@@ -3,11 +3,14 @@
 Not frozen: OmegaConf makes frozen dataclasses read-only, also for the choices in YAML that Hydra merges in.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
+
+from configs.errors import unknown
 
 
 @dataclass
@@ -84,6 +87,17 @@ class Train:
     film_every: float = 0.25
     """Least share of the training between short films of it as it learns; 0 for none. They cost at most 3 %."""
     ppo: PPO = field(default_factory=PPO)
+
+
+def require_known(config: Mapping[str, Any], settings: type, parent: str = "") -> None:
+    """Raises UserError for what is no setting of that dataclass: Hydra's `+NAME=VALUE` adds any name."""
+    known = {field.name: field.type for field in fields(settings)}
+    for name, value in config.items():
+        if name not in known:
+            raise unknown("setting", parent + name, [parent + valid for valid in known])
+        kind = known[name]
+        if isinstance(kind, type) and is_dataclass(kind):
+            require_known(value, kind, f"{parent}{name}.")
 
 
 def register() -> None:

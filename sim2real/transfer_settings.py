@@ -14,7 +14,7 @@ from agents import design_settings, search_settings, train
 from agents.search_settings import Settings
 from configs import randomize_schema, schema, search_schema
 from configs.errors import UserError, unknown
-from configs.transfer_schema import SHARED
+from configs.transfer_schema import SHARED, Transfer
 from envs import physics, rewards, tasks
 
 SEARCH, RANGES = "search", "ranges"
@@ -25,6 +25,7 @@ def settings_of(config: Mapping[str, Any]) -> Settings:
     """Raises UserError for what makes no sense in any stage, before the first begins."""
     content = dict(config)
     task = tasks.get(content["task"])
+    schema.require_known(content, Transfer)
     if content["tour_physics"] not in physics.SETS:
         raise unknown("physics set", content["tour_physics"], physics.SETS)
     if content["tours"] < 0:

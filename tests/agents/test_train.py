@@ -233,7 +233,7 @@ class TestBadInput:
             ("threads=-2", "threads=-2|0 (all cores) or a positive number"),
             ("env_steps=-5", "env_steps=-5|at least 1"),
             ("env_steps=0", "env_steps=0|at least 1"),
-            ("env_steps=many", "env_steps|many"),
+            ("env_steps=many", "env_steps=many|could not be converted to Integer"),
             ("ppo.num_envs=0", "ppo.num_envs=0|at least 1"),
             ("ppo.average_last=1.5", "ppo.average_last=1.5|valid: 0 to 1"),
             ("terrain=bumpy", "unknown terrain 'bumpy'|flat, rough"),
@@ -242,8 +242,10 @@ class TestBadInput:
             ("ppo.n_steps=0", "ppo.n_steps=0|at least 1"),
             ("ppo.num_minibatches=0", "ppo.num_minibatches=0|at least 1"),
             ("ppo.num_minibatches=500", "ppo.num_minibatches=500|too little"),
-            ("ppo.num_env=5", "num_env"),
-            ("seeed=1", "seeed"),
+            ("ppo.num_env=5", "unknown setting 'ppo.num_env'|ppo.n_steps|did you mean 'ppo.num_envs'?"),
+            ("+ppo.num_env=5", "unknown setting 'ppo.num_env'|did you mean 'ppo.num_envs'?"),
+            ("seeed=1", "unknown setting 'seeed'|env_steps|did you mean 'seed'?"),
+            ("+seeed=1", "unknown setting 'seeed'|did you mean 'seed'?"),
             ("resume=runs/cartpole-swingup/nothing", "nothing"),
             ("resume=true", "no unfinished run with this configuration"),
         ],
@@ -253,6 +255,10 @@ class TestBadInput:
         for word in words.split("|"):
             assert word in line
         assert not list(tmp_path.glob("runs/*/*"))
+
+    def test_a_phase_without_a_name_beside_named_ones(self, refused):
+        line = refused("task=go2-ball", "curriculum={until: 0.5, start: neutral}")
+        assert "unknown setting 'curriculum.until'; valid: curriculum.honey, curriculum.widen" in line
 
     @pytest.mark.parametrize(
         ("code", "words"),
