@@ -13,7 +13,7 @@ Everything lives below OUT and is done once: killed or stopped, the same command
   randomization) and `no_safety` (designed ranges on that reward).
 - **ball**: `designed` and `human` of go2-ball, and a frozen pose.
 - **ball-again**: a second round. Each of the two arms goes on with its policy that is best on `select`; for `designed`,
-  the prior of that policy is measured and a model is asked again. Ranges are wide at once (`widen=0`).
+  the prior of that policy is measured and a model is asked again. What it begins from knows ranges: give `widen=0`.
 
 `--env-steps`, `--tune-env-steps`, `--samples`, `--seeds`, `--robot-runs` set the size; the result states it for each
 arm. With `--llm inbox` the questions wait in OUT/runs/sweeps/*/inbox/. A transcript has a folder for each design: dash,
@@ -178,7 +178,7 @@ class Bench:
         for arm in ("designed", "human"):
             select = read_json(first / TABLE)["arms"][arm]["select"]
             best = self._runs(first, arm)[select.index(max(select))]
-            more = [f"run={best}", "own_bases=false", "widen=0"]
+            more = [f"run={best}", "own_bases=false"]
             rows[arm] = self._ball_arm(self._design(f"ball-again-{arm}", "go2-ball", [arm], o.ball_reward, more), arm)
         difference = paired("designed", rows["designed"]["of_seeds"], "human", rows["human"]["of_seeds"])
         return {"arms": rows, "designed_minus_human_s": difference, "episodes": o.episodes}
