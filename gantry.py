@@ -119,7 +119,7 @@ def deliberate(error: Exception) -> str | None:
             prefix = str(key).rpartition(".")[0]
             return str(unknown("setting", key, [f"{prefix}.{name}" if prefix else name for name in parent]))
         reason = getattr(cause, "msg", None)  # why a value does not fit, which Hydra leaves out
-        message = f"{error}: {reason.partition(chr(10))[0]}" if reason else str(error)
+        message = f"{error}: {reason.splitlines()[0]}" if reason else str(error)
         return " ".join(message.split())
     return None
 

@@ -32,6 +32,7 @@ def settings_of(config: Mapping[str, Any]) -> Settings:
     ranges = train.resolve_ranges(content["randomization"], task)
     Curriculum(content["curriculum"], base_ranges(content, task))
     content["threads"] = train.count_threads(content["threads"])
+    content["choose_env_steps"] = content["choose_env_steps"] or content["tune_env_steps"]
     names = [field.name for field in fields(schema.Train) if field.name != "resume"]
     single = {name: content[name] for name in names}
     single |= {"evaluate": False, "video": False, "reward": "reward.py", "runs": "."}

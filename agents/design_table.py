@@ -30,7 +30,7 @@ def make(folder: WorkFolder, finals: Mapping[str, Sequence[Mapping[str, Any]]]) 
     best = max(good, key=lambda row: row["select"], default=None)
     return {
         "task": s.task, "id": folder.id, "physics_hash": physics.digest(s.definition), "env_steps": s.env_steps,
-        "tune_env_steps": s.tune_env_steps, "choose_env_steps": s.choose_env_steps or s.tune_env_steps,
+        "tune_env_steps": s.tune_env_steps, "choose_env_steps": s.choose_env_steps,
         "base_randomization": None if s.run else s.base_randomization,
         "widen": s.widen, "samples": s.samples, "seeds": s.final_seed_list, "main": main,
         "safety_instruction": s.safety_instruction, "own_bases": s.own_bases, "arms": rows,

@@ -94,7 +94,7 @@ class Design:
         self._ledger.add(
             "randomize", "randomize", format=FORMAT, id=self.folder.id, task=s.task, arms=list(s.arms),
             samples=s.samples, env_steps=s.env_steps, tune_env_steps=s.tune_env_steps,
-            choose_env_steps=s.choose_env_steps or s.tune_env_steps, seed=s.seed,
+            choose_env_steps=s.choose_env_steps, seed=s.seed,
             final_seeds=s.final_seed_list, own_bases=s.own_bases, physics_hash=physics.digest(self._task),
             fitness_threshold=self._task.fitness_threshold, safety_instruction=s.safety_instruction,
             trust=s.trust, missing=s.missing,
@@ -193,7 +193,7 @@ class Design:
     ) -> dict[str, float]:
         """Fitness on select by proposal; failed trainings have -1."""
         seed = self._settings.seed
-        steps = self._settings.choose_env_steps or self._settings.tune_env_steps
+        steps = self._settings.choose_env_steps
         jobs = [self._tuning(name, arm, name, reward, source, bases[seed], seed, steps) for name in names]
         fitness = {}
         for name, result in zip(names, self._jobs.run(jobs), strict=True):
