@@ -14,24 +14,25 @@ _ROLE = """\
 You choose domain randomization for reinforcement learning. A policy has been trained in simulation with physics that is
 fixed or varies little. It is now trained further while every episode draws its physics from ranges that you choose, so
 that it works on a real robot, whose physics nobody knows exactly. Its success is then measured on physics that neither
-you nor the training has seen."""
+you nor the training has seen: in each episode a few parameters, not always the same, are further from the model than is
+usual for such a robot."""
 
 _SAFETY = SAFETY.split("Discourage", 1)[0].strip()
 """What of the safety instruction is not about reward terms."""
 
 _TRADE_OFF = """\
-More randomization makes learning harder: the policy gets cautious, or learns nothing. Less of it leaves a policy that
-fails as soon as reality differs. So randomize what is uncertain on the real robot or what the task is sensitive to, no
-wider than useful, and leave out what would not help. {bounds}
+Too much randomization makes the policy cautious, or it learns nothing. Too little leaves a policy that fails as soon as
+reality differs. So randomize what is uncertain on the real robot or what the task is sensitive to, and leave out what
+would not help. {bounds}
 Numbers are drawn uniformly, anew for each episode unless the meaning says otherwise."""
 
 _WITH_PRIOR = """\
 The bounds below were measured: with one parameter at a time outside of them, and all others as modeled, the policy as
-it is now fails. Choose within the bounds; a range need not fill them, and several parameters at their bounds at once
-are much harder than one."""
+it is now fails. Choose within the bounds. A range may fill them or not; several parameters at their bounds at once are
+much harder than one."""
 _UNINFORMATIVE = """\
 The bounds below are the widest that the simulation takes; they say nothing about this policy or robot. Choose within
-them; a range need not fill them."""
+them; a range may fill them or not."""
 _WITHOUT = "No bounds are given: judge by what the parameters mean."
 
 _FORM = """\

@@ -72,9 +72,8 @@ def test_the_prompt_says_what_the_code_says():
     for name, (low, high) in INSIDE.items():
         line = next(line for line in user.content.splitlines() if line.startswith(f"- `{name}`"))
         assert TERMS[name].meaning in line and f"bounds {low:.4g} to {high:.4g}" in line
-    assert (
-        "need not fill" in user.content and "makes learning harder" in user.content and "were measured" in user.content
-    )
+    assert "may fill them" in user.content and "were measured" in user.content
+    assert "further from the model" in system.content
     assert "Pushes come every 5 to 15 s" in user.content
 
 
