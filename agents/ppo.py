@@ -23,9 +23,6 @@ from agents.networks import ActorCritic, make_mirrors
 from envs.environment import Environment
 from envs.vec_env import SB3VecEnv
 
-SMALL_RATE = 3e-5
-"""Learning rate below which rollouts get longer, where they may."""
-
 
 @dataclass
 class Rollout:
@@ -117,7 +114,6 @@ class TensorPPO(PPO):
         symmetry: bool = True,
         learning_threads: int = 1,
         value_clip: bool = True,
-        max_n_steps: int = 0,
         min_std: float = 0.05,
         average_last: float = 0.0,
         policy_kwargs: dict[str, Any] | None = None,
@@ -133,8 +129,6 @@ class TensorPPO(PPO):
             value_clip,
         )
         self.min_std, self.average_last = min_std, average_last
-        self.max_n_steps, self.usual_rate = max(max_n_steps, n_steps), learning_rate
-        """usual_rate: running geometric mean of the learning rate over updates."""
         self.average: list[Tensor] = []
         """Mean of the actor's parameters over the updates in the last share of the training; empty before."""
         self.averaged = 0
@@ -168,7 +162,7 @@ class TensorPPO(PPO):
             "observation": self._observations[0], "critic_observation": self._observations[1],
             "returns": scale.accumulated, "return_statistics": [scale.mean, scale.variance, scale.count],
             "learning_rate": self.adaptive_rate, "num_timesteps": self.num_timesteps, "n_updates": self._n_updates,
-            "average": self.average, "averaged": self.averaged, "n_steps": self.n_steps, "usual_rate": self.usual_rate,
+            "average": self.average, "averaged": self.averaged,
         }  # fmt: skip
 
     def restore(self, content: dict[str, Any]) -> None:
@@ -180,7 +174,6 @@ class TensorPPO(PPO):
         self.adaptive_rate = content["learning_rate"]
         self.num_timesteps, self._n_updates = content["num_timesteps"], content["n_updates"]
         self.average, self.averaged = list(content.get("average", [])), content.get("averaged", 0)
-        self._continue_lengthening(content)
 
     def continue_learning(self, content: dict[str, Any], most_seen: float) -> None:
         """Takes over the learning rate and the scale of returns (of at most most_seen returns) of another learner."""
@@ -190,27 +183,6 @@ class TensorPPO(PPO):
         self.adaptive_rate = content["learning_rate"]
         for group in self.policy.optimizer.param_groups:
             group["lr"] = self.adaptive_rate
-        self._continue_lengthening(content)
-
-    def _continue_lengthening(self, content: dict[str, Any]) -> None:
-        """Rollouts as long as another learner's, as far as ours may be."""
-        self.usual_rate = content.get("usual_rate", self.adaptive_rate)
-        self._set_length(min(max(content.get("n_steps", self.n_steps), self.n_steps), self.max_n_steps))
-
-    def _set_length(self, n_steps: int) -> None:
-        if n_steps != self.n_steps:
-            self.n_steps, self.rollout = n_steps, Rollout.empty(n_steps, self.environment)
-
-    def _lengthen(self) -> None:
-        """Twice as long rollouts where the learning rate has become small.
-
-        The divergence that it follows comes from noise as well as from progress. A smaller rate slows both down, more
-        steps in an update only the noise (Smith et al. 2018, "Don't decay the learning rate, increase the batch size").
-        """
-        self.usual_rate = self.usual_rate**0.95 * self.adaptive_rate**0.05
-        if self.usual_rate < SMALL_RATE and 2 * self.n_steps <= self.max_n_steps:
-            self._set_length(2 * self.n_steps)
-            self.usual_rate = 2 * SMALL_RATE  # what follows is to be seen first
 
     @torch.no_grad()
     def finish(self) -> None:
@@ -237,7 +209,6 @@ class TensorPPO(PPO):
     def iterate(self) -> None:
         """One rollout and the update from it."""
         assert self.env is not None
-        self._lengthen()
         torch.set_flush_denormal(True)
         try:
             self.collect_rollouts(self.env, self._no_callback, self.rollout_buffer, self.n_steps)
@@ -370,7 +341,6 @@ class TensorPPO(PPO):
         for name, value in zip(names, means.tolist(), strict=True):
             self.logger.record(f"train/{name}", value)
         self.logger.record("train/learning_rate", self.adaptive_rate)
-        self.logger.record("train/n_steps", self.n_steps)
         self.logger.record("train/std", float(self.policy.log_std.detach().exp().mean()))
         unexplained = (returns - values.flatten()).var() / returns.var()
         self.logger.record("train/explained_variance", float(1 - unexplained))

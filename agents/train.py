@@ -90,11 +90,6 @@ def check(config: Mapping[str, Any]) -> None:
     for name in ("num_envs", "n_steps", "n_epochs", "num_minibatches"):
         if ppo[name] < 1:
             raise UserError(f"ppo.{name}={ppo[name]}; at least 1 is needed")
-    longest = ppo.get("max_n_steps", 0)  # a design that began before there was this setting goes on
-    if longest != 0 and longest < ppo["n_steps"]:
-        raise UserError(
-            f"ppo.max_n_steps={longest}; valid: 0 (always ppo.n_steps) or at least {ppo['n_steps']}, ppo.n_steps"
-        )
     if ppo["num_envs"] * ppo["n_steps"] < max(2, ppo["num_minibatches"]):
         raise UserError(
             f"ppo.num_envs={ppo['num_envs']} times ppo.n_steps={ppo['n_steps']} is too little for "

@@ -21,9 +21,6 @@ class PPO:
     """Simulations side by side."""
     n_steps: int = 16
     """Steps of each simulation between updates."""
-    max_n_steps: int = 0
-    """Such steps at most: they double whenever the learning rate has become small (below 3e-5), since then most of an
-    update is noise. 0: always n_steps."""
     n_epochs: int = 4
     """Passes over the collected steps an update."""
     num_minibatches: int = 4

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from agents.evaluate import run_episodes
 from agents.networks import ActorCritic, MirrorMap, Normalizer, SymmetricMLP, make_mirrors
-from agents.ppo import SMALL_RATE, ReturnScale, TensorPPO, advantages
+from agents.ppo import ReturnScale, TensorPPO, advantages
 from envs import physics, robots, tasks
 from envs.environment import Environment
 from envs.observations import Observation
@@ -404,41 +404,6 @@ def test_the_finished_actor_is_the_mean_of_its_last_updates():
     finished = actor()
     ppo.finish()
     assert torch.equal(actor(), finished)
-
-
-class TestLongerRollouts:
-    def test_they_double_when_the_learning_rate_stays_small_up_to_their_limit(self):
-        ppo = make_ppo(num_envs=4, n_steps=4, max_n_steps=19, learning_rate=1.1 * SMALL_RATE, target_kl=1e-9)
-        lengths = []
-        for _ in range(100):
-            ppo.train = lambda: None  # type: ignore[method-assign]
-            ppo.adaptive_rate = SMALL_RATE / 2
-            ppo.iterate()
-            lengths.append(len(ppo.rollout.reward))
-        assert sorted(set(lengths)) == [4, 8, 16] and lengths == sorted(lengths)
-        assert lengths.count(8) > 10  # the rate of rollouts of the new length decides about longer ones
-        assert ppo.num_timesteps == 4 * sum(lengths)
-
-    @pytest.mark.parametrize(("limit", "rate"), [(64, 2 * SMALL_RATE), (0, SMALL_RATE / 2)])
-    def test_a_usual_rate_or_no_limit_leaves_them(self, limit, rate):
-        ppo = make_ppo(num_envs=4, n_steps=4, max_n_steps=limit, learning_rate=rate)
-        ppo.train = lambda: None  # type: ignore[method-assign]
-        for _ in range(60):
-            ppo.iterate()
-        assert ppo.n_steps == 4
-
-    def test_a_resumed_and_a_further_training_go_on_with_them_as_far_as_they_may(self):
-        ppo = make_ppo(num_envs=4, n_steps=4, max_n_steps=16, learning_rate=SMALL_RATE / 2)
-        ppo.iterate()
-        assert ppo.n_steps == 8
-        content = ppo.snapshot()
-        again, further, short = (make_ppo(num_envs=4, n_steps=4, max_n_steps=limit) for limit in (16, 64, 0))
-        again.restore(content)
-        further.continue_learning(content, 100.0)
-        short.continue_learning(content, 100.0)
-        assert [p.n_steps for p in (again, further, short)] == [8, 8, 4]
-        again.iterate()
-        assert again.rollout.reward.shape == (8, 4) and again.usual_rate != content["usual_rate"]
 
 
 def test_without_averaging_the_last_update_stays():

@@ -240,7 +240,6 @@ class TestBadInput:
             ("collision=all", "unknown collision 'all'|feet, full, ground"),
             ("seed=-1", "seed=-1|0 to 4294967295"),
             ("ppo.n_steps=0", "ppo.n_steps=0|at least 1"),
-            ("ppo.max_n_steps=4", "ppo.max_n_steps=4|valid: 0 (always ppo.n_steps) or at least 8, ppo.n_steps"),
             ("ppo.num_minibatches=0", "ppo.num_minibatches=0|at least 1"),
             ("ppo.num_minibatches=500", "ppo.num_minibatches=500|too little"),
             ("ppo.num_env=5", "unknown setting 'ppo.num_env'|ppo.n_steps|did you mean 'ppo.num_envs'?"),
