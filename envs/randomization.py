@@ -79,7 +79,7 @@ def _three(f: Fields) -> int:
 
 TERMS: dict[str, Term] = {
     "friction": Term(
-        "sliding friction coefficient between the robot and the ground", "absolute", "", (0.0, 5.0), 0.8,
+        "sliding friction coefficient between the robot and what it stands on", "absolute", "", (0.0, 5.0), 0.8,
         fields=("geom_friction",), write=set_friction(robot_geoms, 0)),
     "contact_softness": Term(
         "time constant of ground contact; above 1 the ground gives more", "scale", "", (0.5, 10.0), 1.0,

@@ -59,7 +59,7 @@ def test_it_is_one_file_with_everything(run):
         assert f'<section id="{id_}">' in own
     assert 'id="missing"' not in own
     assert "data:video/mp4;base64," in own
-    assert "sliding friction coefficient between the robot and the ground" in own
+    assert "sliding friction coefficient between the robot and what it stands on" in own
     assert "gantry train task=go2-walk seed=1 ppo.learning_rate=0.001" in own
     assert '<span class="s2">"air_time"</span>' in own
     assert not re.search(r'(src|href)="(?!#|data:)', own)  # nothing is loaded from elsewhere
