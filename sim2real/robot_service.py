@@ -8,8 +8,8 @@ from cyclonedds.domain import DomainParticipant
 from cyclonedds.pub import DataWriter
 from cyclonedds.qos import Policy, Qos
 from cyclonedds.sub import DataReader
-from cyclonedds.topic import Topic
 
+from sim2real.links.unitree_dds import make_topic
 from sim2real.links.unitree_motion_switcher import CHECK_MODE, RELEASE_MODE, REQUEST_TOPIC, RESPONSE_TOPIC
 from sim2real.links.unitree_types import Request_, Response_, ResponseHeader_, ResponseStatus_
 from sim2real.robot_motors import Motors
@@ -62,9 +62,9 @@ class MotionSwitcherServer:
     def __init__(self, participant: DomainParticipant, service: MotionService) -> None:
         self._service = service
         self._reader = DataReader(
-            participant, Topic(participant, REQUEST_TOPIC, Request_), Qos(Policy.History.KeepLast(20))
+            participant, make_topic(participant, REQUEST_TOPIC, Request_), Qos(Policy.History.KeepLast(20))
         )
-        self._writer = DataWriter(participant, Topic(participant, RESPONSE_TOPIC, Response_))
+        self._writer = DataWriter(participant, make_topic(participant, RESPONSE_TOPIC, Response_))
 
     def serve(self, now_s: float) -> None:
         """Answer what has arrived; never blocks."""

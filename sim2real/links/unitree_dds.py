@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import uuid
 from collections.abc import Collection
 from typing import Any
@@ -102,12 +103,25 @@ def encoded_type(idl_type: Any) -> Any:
     return type(f"Encoded{idl_type.__name__}", (_Encoded,), body)
 
 
+_describing = threading.Lock()
+
+
+def make_topic(participant: DomainParticipant, name: str, data_type: Any) -> Topic[Any]:
+    """A topic of a participant.
+
+    cyclonedds describes a data type to C when a topic is made, and takes a second thread that does the same for a
+    recursion in the type (its issue 214): one topic at a time.
+    """
+    with _describing:
+        return Topic(participant, name, data_type)
+
+
 class EncodedWriter:
     """Publishes encoded messages of one IDL type with default quality of service."""
 
     def __init__(self, participant: DomainParticipant, topic: str, idl_type: Any) -> None:
         self._type = encoded_type(idl_type)
-        self._writer: DataWriter[Any] = DataWriter(participant, Topic(participant, topic, self._type))
+        self._writer: DataWriter[Any] = DataWriter(participant, make_topic(participant, topic, self._type))
         self.guid: uuid.UUID = self._writer.guid
 
     def write(self, data: bytes) -> None:
@@ -129,7 +143,7 @@ class EncodedReader:
         self._depth = depth
         self._reader: DataReader[Any] = DataReader(
             participant,
-            Topic(participant, topic, encoded_type(idl_type)),
+            make_topic(participant, topic, encoded_type(idl_type)),
             Qos(Policy.History.KeepLast(depth)),
         )
         unread = ReadCondition(self._reader, SampleState.NotRead | ViewState.Any | InstanceState.Any)

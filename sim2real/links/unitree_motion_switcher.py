@@ -14,9 +14,9 @@ from cyclonedds.domain import DomainParticipant
 from cyclonedds.pub import DataWriter
 from cyclonedds.qos import Policy, Qos
 from cyclonedds.sub import DataReader
-from cyclonedds.topic import Topic
 
 from sim2real.links.link import LinkError
+from sim2real.links.unitree_dds import make_topic
 from sim2real.links.unitree_types import Request_, RequestHeader_, RequestIdentity_, Response_
 
 REQUEST_TOPIC = "rt/api/motion_switcher/request"
@@ -30,9 +30,9 @@ class MotionSwitcher:
     """Client of a robot's motion switcher."""
 
     def __init__(self, participant: DomainParticipant) -> None:
-        self._writer = DataWriter(participant, Topic(participant, REQUEST_TOPIC, Request_))
+        self._writer = DataWriter(participant, make_topic(participant, REQUEST_TOPIC, Request_))
         self._reader = DataReader(
-            participant, Topic(participant, RESPONSE_TOPIC, Response_), Qos(Policy.History.KeepLast(20))
+            participant, make_topic(participant, RESPONSE_TOPIC, Response_), Qos(Policy.History.KeepLast(20))
         )
         self._id = time.time_ns()  # unlike those of other clients, and increasing
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from sim2real.contract import Contract
 from sim2real.links.unitree_commands import motor_indices
-from sim2real.links.unitree_dds import LOW_CMD_TOPIC, LOW_STATE_TOPIC, encoded_type, make_participant
+from sim2real.links.unitree_dds import LOW_CMD_TOPIC, LOW_STATE_TOPIC, encoded_type, make_participant, make_topic
 from sim2real.links.unitree_types import LowCmd_, LowState_
 from sim2real.links.unitree_wire import LOW_CMD, LOW_STATE, MOTOR_MODE_SERVO, Message, WireError, decode
 
@@ -61,7 +61,6 @@ class WireWatch:
     def __post_init__(self) -> None:
         from cyclonedds.qos import Policy, Qos
         from cyclonedds.sub import DataReader
-        from cyclonedds.topic import Topic
 
         self.participant = make_participant("lo", self.domain)
         self._motors = motor_indices(self.contract.joint_names)
@@ -69,7 +68,7 @@ class WireWatch:
         self._readers: list[Any] = [
             DataReader(
                 self.participant,
-                Topic(self.participant, topic, encoded_type(kind)),
+                make_topic(self.participant, topic, encoded_type(kind)),
                 Qos(Policy.History.KeepLast(QUEUE)),
             )
             for topic, kind in ((LOW_CMD_TOPIC, LowCmd_), (LOW_STATE_TOPIC, LowState_))
