@@ -81,7 +81,7 @@ class _Course:
         self._file = path.open("a", encoding="utf-8")
 
     def update(self, entry: dict[str, Any]) -> None:
-        keys = ("iteration", "env_steps", "reward", "fitness", "falls_per_minute", "measures")
+        keys = ("iteration", "env_steps", "reward", "fitness", "falls_per_minute", "measures", "curriculum")
         line = {**{key: entry[key] for key in keys}, "components": self._watched.take()}
         self.entries.append(line)
         self._file.write(json.dumps(line) + "\n")

@@ -1,6 +1,8 @@
 """A curriculum over physics: training begins on ranges of its own and moves to its real ones, linearly.
 
-The ranges are a function of the training's progress alone, so a resumed training continues as if nothing had happened.
+A phase may wait for the policy: while robots fall more often than it says, its ranges stay where they are (after the
+automatic domain randomization of OpenAI et al. 2019, which widens ranges as performance allows). How long phases have
+waited is part of a checkpoint, so a resumed training continues as if nothing had happened.
 """
 
 import math
@@ -17,19 +19,24 @@ NEUTRAL, NOISE = "neutral", "noise"
 """Where all of a training's own ranges may start: nothing is randomized yet, or only what sensors say is noisy."""
 _FIXED = "push_interval"
 """The one term that stays as it is: pushes grow in strength."""
-_SETTINGS = ("begin", "until", "start")
+_SETTINGS = ("begin", "until", "start", "falls_per_minute")
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Phase:
     """Terms that move together, between two shares of the training."""
 
     begin: float
     until: float
+    most_falls: float
+    """[1/min] while robots fall more often, the phase waits."""
     start: Ranges
+    waited: float = 0.0
+    """Share of the training for which it has."""
 
     def done(self, progress: float) -> float:
         """0 to 1: how much of the way lies behind them."""
+        progress -= self.waited
         if progress >= self.until:
             return 1.0
         return (progress - self.begin) / (self.until - self.begin) if progress > self.begin else 0.0
@@ -39,10 +46,12 @@ class Curriculum:
     """Where the ranges of some terms stand, each from where it starts to the training's own."""
 
     def __init__(self, config: Mapping[str, Any] | None, ranges: Ranges) -> None:
-        """config: None for no curriculum, one phase {begin, until, start}, or several, each with a name.
+        """config: None for no curriculum, one phase, or several, each with a name.
 
-        begin (0 where it is missing) and until are shares of the training; start is {term: [low, high]}, NEUTRAL or
-        NOISE. Of the last two, terms that another phase names are excepted.
+        A phase is {begin, until, start, falls_per_minute}: begin (0 where it is missing) and until are shares of the
+        training; start is {term: [low, high]}, NEUTRAL or NOISE. Of the last two, terms that another phase names are
+        excepted. Where falls_per_minute is given, a phase waits while robots fall more often, and so it may end later
+        than until says, or never.
 
         Raises UserError for a term that stays as it is or has two phases, or a share that makes no sense.
         """
@@ -55,11 +64,12 @@ class Curriculum:
             if extra := phase.keys() - set(_SETTINGS):
                 raise unknown(f"{name} setting", min(extra), _SETTINGS)
         spoken_for = {term for p in named.values() if isinstance(p.get("start"), Mapping) for term in p["start"]}
-        self._phases = [
-            _Phase(*_shares(name, phase), _start(name, phase.get("start"), ranges, spoken_for))
+        self._phases = {
+            name: _Phase(*_shares(name, phase), _most_falls(name, phase),
+                         _start(name, phase.get("start"), ranges, spoken_for))
             for name, phase in named.items()
-        ]
-        terms = [term for phase in self._phases for term in phase.start]
+        }  # fmt: skip
+        terms = [term for phase in self._phases.values() for term in phase.start]
         if twice := {term for term in terms if terms.count(term) > 1}:
             raise UserError(f"curriculum term {min(twice)} has two phases; leave it in one")
         neutral = {name: (TERMS[name].neutral,) * 2 for name in terms}
@@ -69,13 +79,37 @@ class Curriculum:
     def ranges(self, progress: float) -> dict[str, tuple[float, float]]:
         """The ranges of its terms at that share (0 to 1) of the training."""
         now = {}
-        for phase in self._phases:
+        for phase in self._phases.values():
             done = phase.done(progress)
             for name, (low, high) in phase.start.items():
                 last_low, last_high = self.final[name]
                 moved = low + (last_low - low) * done, high + (last_high - high) * done
                 now[name] = moved if done < 1.0 else self.final[name]
         return now
+
+    def done(self, progress: float) -> dict[str, float]:
+        """By phase, how much of its way (0 to 1) lies behind it at that share of the training."""
+        return {
+            name.removeprefix("curriculum."): phase.done(progress)
+            for name, phase in self._phases.items()
+            if phase.start
+        }
+
+    def judge(self, progress: float, share: float, falls_per_minute: float) -> None:
+        """Takes note of how often robots fell during a share of the training that began at `progress`."""
+        for phase in self._phases.values():
+            if falls_per_minute > phase.most_falls and progress - phase.waited > phase.begin:
+                phase.waited += share
+
+    @property
+    def waited(self) -> dict[str, float]:
+        """By phase, the share of the training for which it has waited: what a checkpoint keeps."""
+        return {name: phase.waited for name, phase in self._phases.items()}
+
+    @waited.setter
+    def waited(self, waited: Mapping[str, float]) -> None:
+        for name, phase in self._phases.items():
+            phase.waited = waited.get(name, 0.0)
 
     def apply(self, environment: Environment, progress: float) -> None:
         """Draws noise from where the ranges stand, and physics and pushes of the episodes that begin from now on."""
@@ -98,6 +132,20 @@ def _shares(name: str, phase: Mapping[str, Any]) -> tuple[float, float]:
     if until < begin:
         raise UserError(f"{name}.until={until:g} lies before its begin={begin:g}")
     return begin, until
+
+
+def _most_falls(name: str, phase: Mapping[str, Any]) -> float:
+    """[1/min] falls above which a phase waits; infinite where it does not say."""
+    given = phase.get("falls_per_minute")
+    if given is None:
+        return math.inf
+    try:
+        most = float(given)
+    except (TypeError, ValueError):
+        most = math.nan
+    if not most > 0.0:
+        raise UserError(f"{name}.falls_per_minute={given}; valid: a number above 0")
+    return most
 
 
 def _start(name: str, start: Any, ranges: Ranges, spoken_for: set[str]) -> Ranges:

@@ -11,6 +11,7 @@ from typing import Any
 
 from agents import candidate, physics_prior, run_folder
 from agents.candidate import REPORT, rung_file
+from agents.candidate_data import number
 from agents.checkpoint import CHECKPOINT, load_policy
 from agents.confinement_data import open_plain_file
 from agents.curriculum import NEUTRAL
@@ -62,9 +63,14 @@ class DesignJobs(Jobs):
     ) -> Job:  # fmt: skip
         """Train a base policy further with ranges. text: the ranges as a file, with comments."""
         # `curriculum` is the base's: whatever continues from it has been through that already.
-        widening = {"until": self._settings.widen, "start": NEUTRAL} if self._settings.widen else None
-        config = {**self._config(name), "seed": seed, "env_steps": env_steps}
-        config["curriculum"] = widening
+        s = self._settings
+        widening = {"until": s.widen, "start": NEUTRAL, "falls_per_minute": s.widen_falls_per_minute}
+        config = {
+            **self._config(name),
+            "seed": seed,
+            "env_steps": env_steps,
+            "curriculum": widening if s.widen else None,
+        }
         job = self._run(name, arm, source, reward, config, ranges, _learner_of(base))
         return job | {"randomization": text}
 
@@ -102,3 +108,10 @@ def _learner_of(base: Path) -> Path:
 def result_of(run: Path) -> dict[str, Any]:
     """What a training's job left: whether it is good, and its figures on select."""
     return dict(json.loads((run / rung_file(0)).read_text()))
+
+
+def width_of(result: Mapping[str, Any]) -> float | None:
+    """How wide a training's ranges were at its end, as a share of their width; None where it does not say."""
+    latest = result["course"][-1] if result["course"] else None
+    phases = latest.get("curriculum") if isinstance(latest, Mapping) else None
+    return number(phases.get("curriculum", 1.0)) if isinstance(phases, Mapping) else None

@@ -74,5 +74,8 @@ def _check(config: Mapping[str, Any]) -> None:
         raise UserError(
             f"widen={config['widen']}; valid: 0 (ranges as wide as they are at once) to 1, a share of a training"
         )
+    falls = config["widen_falls_per_minute"]
+    if falls is not None and not falls > 0:
+        raise UserError(f"widen_falls_per_minute={falls}; valid: a number above 0, or null to widen regardless")
     if config["wall_s"] <= 0 or config["memory_gb"] <= 0:
         raise UserError(f"wall_s={config['wall_s']} and memory_gb={config['memory_gb']} must be positive")

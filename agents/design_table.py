@@ -1,10 +1,10 @@
 """The table of a design: each arm's choice on the report physics, paired by seed with the main arm.
 
 table.json:
-    task, id, physics_hash, env_steps, tune_env_steps, choose_env_steps, widen, seeds, main, safety_instruction,
-    replayed, base_randomization (null where a run was given)
+    task, id, physics_hash, env_steps, tune_env_steps, choose_env_steps, widen, widen_falls_per_minute, seeds, main,
+    safety_instruction, replayed, base_randomization (null where a run was given)
     arms: {arm: {proposal, ranges, mean, low, high, fitness (one a seed), select, fall_rate, measures ({name: {mean,
-        unit, of_seeds}}), failed, samples, replayed, runs}}
+        unit, of_seeds}}), failed, samples, replayed, runs, widths (shares that the ranges had reached at the end)}}
     differences: {arm: {mean, low, high, better}}: the main arm minus this one; better is an arm's name, or null where
         the 95 % interval of the difference contains 0
     best_run: the main arm's run with the highest fitness on select, which is what gets exported
@@ -32,7 +32,8 @@ def make(folder: WorkFolder, finals: Mapping[str, Sequence[Mapping[str, Any]]]) 
         "task": s.task, "id": folder.id, "physics_hash": physics.digest(s.definition), "env_steps": s.env_steps,
         "tune_env_steps": s.tune_env_steps, "choose_env_steps": s.choose_env_steps,
         "base_randomization": None if s.run else s.base_randomization,
-        "widen": s.widen, "samples": s.samples, "seeds": s.final_seed_list, "main": main,
+        "widen": s.widen, "widen_falls_per_minute": s.widen_falls_per_minute, "samples": s.samples,
+        "seeds": s.final_seed_list, "main": main,
         "safety_instruction": s.safety_instruction, "own_bases": s.own_bases, "arms": rows,
         "differences": _differences(main, rows),
         "replayed": any(event["replayed"] for event in proposals.values()),
@@ -58,6 +59,7 @@ def _row(arm: str, found: Sequence[Mapping[str, Any]], proposals: Mapping[str, A
         },
         "failed": sum(not row["ok"] for row in found), "samples": sum(e["usable"] for e in of_arm),
         "replayed": any(e["replayed"] for e in of_arm), "runs": [row["folder"] for row in found],
+        "widths": [row.get("width") for row in found],
     }  # fmt: skip
 
 

@@ -32,7 +32,7 @@ from omegaconf import DictConfig
 
 from agents import design_table, physics_prior, run_folder, search_states
 from agents.design_arms import FROM_PRIOR, OF_MODELS, cem_rounds
-from agents.design_jobs import DesignJobs, run_job
+from agents.design_jobs import DesignJobs, run_job, width_of
 from agents.design_proposals import Proposals
 from agents.design_settings import settings_of
 from agents.llm import Asked, Provider, make_provider
@@ -203,6 +203,7 @@ class Design:
                 "tuned", name, arm=arm, ok=result["ok"], env_steps=result["env_steps"], seconds=result["seconds"],
                 fitness=select and select["fitness"], fall_rate=select and select["fall_rate"]["mean"],
                 folder=self.folder.relative(self.folder.candidate(name)), problem=result["problem"],
+                width=width_of(result),
             )  # fmt: skip
         return fitness
 
@@ -227,7 +228,7 @@ class Design:
             row = self._ledger.add(
                 "final", run, arm=arm, proposal=name, seed=seed, ok=result["ok"], problem=result["problem"],
                 folder=self.folder.relative(self.folder.candidate(run)), env_steps=result["env_steps"],
-                select=select["fitness"]["mean"] if result["ok"] else 0.0,
+                select=select["fitness"]["mean"] if result["ok"] else 0.0, width=width_of(result),
             )  # fmt: skip
             rows[arm].append(dict(row))
         good = [row for of_arm in rows.values() for row in of_arm if row["ok"]]

@@ -58,7 +58,8 @@ class Training:
         return self.run / checkpoint.CHECKPOINT
 
     def save(self) -> None:
-        checkpoint.save(self.checkpoint, self.ppo, {"iteration": self.iteration, "seconds": self.seconds})
+        extra = {"iteration": self.iteration, "seconds": self.seconds, "waited": self.curriculum.waited}
+        checkpoint.save(self.checkpoint, self.ppo, extra)
 
     def resume(self) -> None:
         """Continues from the run's checkpoint; what was logged after it is cut off, for it happens again.
@@ -68,6 +69,7 @@ class Training:
         if self.checkpoint.is_file():
             extra = checkpoint.restore(self.checkpoint, self.ppo)
             self.iteration, self.seconds = extra["iteration"], extra["seconds"]
+            self.curriculum.waited = extra.get("waited", {})
         self.stages = self._make_stages()
         log = self.run / "progress.jsonl"
         lines = log.read_text().splitlines() if log.is_file() else []
@@ -107,18 +109,20 @@ class Training:
     def _iterate(self, log: TextIO, logger: Logger, progress: Progress) -> None:
         """One rollout and the update from it, and what the logs say about them."""
         began = time.perf_counter()
-        self.ppo.progress = min(1.0, self.ppo.num_timesteps / self.config["env_steps"])
-        self.curriculum.apply(self.environment, self.ppo.progress)
+        steps_before, env_steps = self.ppo.num_timesteps, self.config["env_steps"]
+        self.ppo.progress = done = min(1.0, steps_before / env_steps)
+        self.curriculum.apply(self.environment, done)
         self.ppo.iterate()
         self.iteration += 1
         took = time.perf_counter() - began
         self.seconds += took
         entry = self._entry(took)
+        self.curriculum.judge(done, (self.ppo.num_timesteps - steps_before) / env_steps, entry["falls_per_minute"])
         log.write(json.dumps(entry) + "\n")
         log.flush()
         for name in ("reward", "fitness", "falls_per_minute", "env_steps_per_s"):
             logger.record(f"rollout/{name}", entry[name])
-        for group in ("components", "measures"):
+        for group in ("components", "measures", "curriculum"):
             for name, value in entry[group].items():
                 logger.record(f"{group}/{name}", value)
         logger.dump(self.ppo.num_timesteps)
@@ -156,6 +160,7 @@ class Training:
             "fitness": self._fitness,
             "falls_per_minute": self._falls / (simulated * self.environment.dt / 60.0),
             "measures": dict(self._measured),
+            "curriculum": {name: round(done, 4) for name, done in self.curriculum.done(self.ppo.progress).items()},
             "train": {n.removeprefix("train/"): float(v) for n, v in values.items() if n.startswith("train/")},
         }
         self._falls, self._steps = 0, 0

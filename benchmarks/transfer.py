@@ -207,6 +207,7 @@ class Bench:
             "base_env_steps": table["env_steps"] if own_base else None,
             "base_randomization": table["base_randomization"], "tune_env_steps": table["tune_env_steps"],
             "choose_env_steps": table["choose_env_steps"], "widen": table["widen"],
+            "widen_falls_per_minute": table.get("widen_falls_per_minute"), "widths": row.get("widths"),
             "episodes_a_seed": self.options.episodes, "replayed": row["replayed"],
         }  # fmt: skip
 

@@ -12,7 +12,7 @@ from watch import files
 from watch.values import number, text
 
 SCALARS = ("env_steps", "seconds", "env_steps_per_s", "reward", "fitness", "falls_per_minute")
-GROUPS = ("components", "measures", "train")
+GROUPS = ("components", "measures", "curriculum", "train")
 MAX_NAMES = 60
 """Curves of one group; a file with more names is damaged or made to do harm."""
 

@@ -49,6 +49,34 @@ def test_phases_follow_one_another_by_hand() -> None:
     assert at_once.ranges(0.29)["link_mass"] == (1.0, 1.0) and at_once.ranges(0.3) == RANGES
 
 
+def test_a_phase_waits_while_robots_fall_too_often_by_hand() -> None:
+    """From 0.2 to 0.6 of the training, in tenths of it; two of them have too many falls, so it ends at 0.8."""
+    config = {"until": 0.6, "begin": 0.2, "start": "neutral", "falls_per_minute": 2.0}
+    curriculum = Curriculum(config, RANGES)
+    falls = [9.0, 9.0, 9.0, 2.0, 2.1, 0.0, 5.0, 0.0, 9.0, 9.0]
+    done = []
+    for tenth, of_tenth in enumerate(falls):
+        done.append(curriculum.done(tenth / 10)["curriculum"])
+        curriculum.judge(tenth / 10, 0.1, of_tenth)
+    # It has not begun at 0.2; what falls before it begins, or after its end, is not its affair.
+    assert done == pytest.approx([0.0, 0.0, 0.0, 0.25, 0.5, 0.5, 0.75, 0.75, 1.0, 1.0], abs=1e-9)
+    again = Curriculum(config, RANGES)
+    again.waited = curriculum.waited
+    assert again.ranges(0.7) == curriculum.ranges(0.7) != Curriculum(config, RANGES).ranges(0.7)
+
+
+def test_phases_wait_each_for_itself() -> None:
+    config = {
+        "first": {"until": 0.5, "start": {"joint_damping": [6.0, 8.0]}},
+        "second": {"until": 0.5, "start": "neutral", "falls_per_minute": 1.0},
+    }
+    curriculum = Curriculum(config, RANGES)
+    for tenth in range(1, 5):
+        curriculum.judge(tenth / 10, 0.1, 3.0)
+    assert curriculum.done(0.5) == {"first": 1.0, "second": pytest.approx(0.2)}
+    assert Curriculum(None, RANGES).done(0.5) == {}
+
+
 @pytest.mark.parametrize("task", tasks.names())
 def test_each_task_has_a_curriculum_that_holds(task: str, configure: Any, tmp_path: Path) -> None:
     config = configure(tmp_path, f"task={task}")
@@ -135,6 +163,8 @@ def test_noise_that_only_the_curriculum_has() -> None:
         ({"until": 0.2, "first": {"until": 0.1}}, "curriculum setting.*first"),
         ({"first": {"til": 0.5}}, "curriculum.first setting.*til"),
         ({"first": {"begin": -1}}, r"curriculum.first.begin=-1; valid: 0 to 1"),
+        ({"until": 0.5, "falls_per_minute": 0}, r"curriculum.falls_per_minute=0; valid: a number above 0"),
+        ({"first": {"falls_per_minute": "few"}}, r"curriculum.first.falls_per_minute=few; valid: a number above 0"),
         (
             {name: {"until": 0.1, "start": {"gravity": [0, 1]}} for name in ("first", "second")},
             "gravity has two phases",
@@ -164,19 +194,33 @@ def go(training: Any, iteration: int) -> None:
     training.save()
 
 
+def finished_in(stops: list[int], runs: Path, configure: Any, *overrides: str) -> tuple[Any, dict[str, Any]]:
+    """A training that was stopped and resumed at these iterations: its curriculum and the last checkpoint."""
+    run, training = train.prepare(configure(runs, *overrides, f"name=to{len(stops)}"))
+    go(training, stops[0])
+    for stop in stops[1:]:
+        _, training = train.prepare(configure(runs, f"resume={run}"))
+        go(training, stop)
+    return training.curriculum, checkpoint.read(run / checkpoint.CHECKPOINT)
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> None:
+    for part in ("policy", "environment"):
+        for name, value in one[part].items():
+            assert value.equal(other[part][name]), name
+
+
 def test_resumed_in_its_middle_it_goes_on_to_the_bit(tmp_path: Path, configure: Any) -> None:
-    overrides = ["curriculum={until: 0.9, start: {joint_damping: [6.0, 8.0], gravity: [-5.0, -3.0]}}"]
-    paths = []
-    for stops in ([4], [2, 4]):
-        run, training = train.prepare(configure(tmp_path, *overrides, f"name=to{len(stops)}"))
-        go(training, stops[0])
-        for stop in stops[1:]:
-            _, training = train.prepare(configure(tmp_path, f"resume={run}"))
-            go(training, stop)
-        paths.append(run)
-    one, other = (checkpoint.read(run / checkpoint.CHECKPOINT) for run in paths)
-    for name, value in one["policy"].items():
-        assert value.equal(other["policy"][name]), name
-    for name, value in one["environment"].items():
-        assert value.equal(other["environment"][name]), name
+    override = "curriculum={until: 0.9, start: {joint_damping: [6.0, 8.0], gravity: [-5.0, -3.0]}}"
+    (_, one), (_, other) = (finished_in(stops, tmp_path, configure, override) for stops in ([4], [2, 4]))
+    same(one, other)
     assert TERMS["gravity"].neutral == 0.0 and "field/gravity" in one["environment"]
+
+
+def test_resumed_after_it_has_waited_it_goes_on_to_the_bit(tmp_path: Path, configure: Any) -> None:
+    """Robots that nobody has taught to walk fall within 80 steps."""
+    overrides = ["task=go2-walk", "env_steps=1280", "ppo.num_envs=16", "ppo.n_steps=8",
+                 "curriculum={until: 1, start: neutral, falls_per_minute: 1}"]  # fmt: skip
+    (curriculum, one), (again, other) = (finished_in(s, tmp_path, configure, *overrides) for s in ([8], [6, 8]))
+    assert again.waited["curriculum"] == curriculum.waited["curriculum"] > 0.1
+    same(one, other)

@@ -30,7 +30,7 @@ TINY = (
     "final_seeds=2", "episodes=4", "evaluation_seeds=2", "report_episodes=4", "report_seeds=1", "prior_values=5",
     "prior_episodes=3", "prior_seconds=2.0", "success=1e-30", "ppo.num_envs=16", "ppo.n_steps=8",
     "ppo.actor_hidden=[16,16]", "ppo.critic_hidden=[16,16]", "arms=[designed,none,cem]",
-    "curriculum={until: 0.5, start: {joint_damping: [2.0, 4.0]}}",
+    "curriculum={until: 0.5, start: {joint_damping: [2.0, 4.0]}}", "widen=0.4", "widen_falls_per_minute=3",
 )  # fmt: skip
 
 
@@ -68,6 +68,7 @@ def test_every_arm_has_the_same_budget_and_seeds(finished):
         for run in row["runs"]:
             config = yaml.safe_load((folder.runs / run / "config.yaml").read_text())
             assert config["env_steps"] == 384 and config["seed"] in table["seeds"], arm
+        assert row["widths"] == [1.0, 1.0]
     finals = folder.ledger.all("final")
     assert [f["key"] for f in finals] == [f"{arm}-seed{s}" for arm in table["arms"] for s in (1000, 1001)]
     assert {e["key"] for e in folder.ledger.all("reported")} == {f["key"] for f in finals}
@@ -100,7 +101,8 @@ def test_proposals_train_the_same_policy_further(finished):
     assert base["ranges"] == {} and base["initial"] is None and base["target"] == 640
     curriculum = {"until": 0.5, "start": {"joint_damping": [2.0, 4.0]}}
     assert base["config"]["curriculum"] == curriculum, "which is for those who begin"
-    assert all(job["config"]["curriculum"] == {"until": 0.5, "start": "neutral"} for job in tuned)
+    widening = {"until": 0.4, "start": "neutral", "falls_per_minute": 3}
+    assert all(job["config"]["curriculum"] == widening for job in tuned)
 
 
 def test_ranges_reach_the_training_with_their_reasons(finished):
@@ -210,6 +212,7 @@ def test_a_base_may_be_trained_with_the_noise_that_people_chose(tmp_path):
         ("tune_env_steps=0", "tune_env_steps=0"),
         ("choose_env_steps=-1", "choose_env_steps=-1; at least 0"),
         ("widen=1.5", "widen=1.5; valid: 0"),
+        ("widen_falls_per_minute=0", "widen_falls_per_minute=0"),
         ("base_randomization=noisy", "randomization 'noisy' is no file; valid: task, none"),
         ("curriculum={until: 2}", "curriculum.until=2; valid: 0 to 1"),
         ("prior_terms=[friction]", "makes no difference"),

@@ -83,6 +83,10 @@ function drawCurves() {
     { unit: "falls/min", index: 1, yaxis: { rangemode: "tozero" } });
   if (s.reward) curves.single(figure(grid, "Reward", "mean per step"), s.reward, { title: "reward per step", index: 2 });
   const groups = data.groups;
+  Object.entries(groups.curriculum ?? {}).forEach(([name, column]) => {
+    const title = name === "curriculum" ? "Curriculum" : `Curriculum: ${label(name)}`;
+    curves.single(figure(grid, title, "share of the way, 0 to 1"), column, { title: "share of the way", index: 3, yaxis: { range: [0, 1.02] } });
+  });
   if (Object.keys(groups.components ?? {}).length) curves.components($("components-chart"), $("components-chips"), groups.components);
   Object.entries(groups.measures ?? {}).forEach(([name, column], i) => {
     const unit = Object.hasOwn(data.units, name) ? data.units[name] : "";
