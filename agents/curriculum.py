@@ -1,8 +1,8 @@
 """A curriculum over physics: training begins on ranges of its own and moves to its real ones, linearly.
 
-A phase may wait for the policy: while robots fall more often than it says, its ranges stay where they are (after the
-automatic domain randomization of OpenAI et al. 2019, which widens ranges as performance allows). How long phases have
-waited is part of a checkpoint, so a resumed training continues as if nothing had happened.
+A phase may depend on the policy: while robots fall more often than it says, its ranges go back towards their start
+(after the automatic domain randomization of OpenAI et al. 2019, which widens and narrows ranges as performance allows).
+Where such phases stand is part of a checkpoint, so a resumed training continues as if nothing had happened.
 """
 
 import math
@@ -28,15 +28,23 @@ class _Phase:
 
     begin: float
     until: float
-    most_falls: float
-    """[1/min] while robots fall more often, the phase waits."""
+    most_falls: float | None
+    """[1/min] while robots fall more often, the phase goes back; None: it never does."""
     start: Ranges
-    waited: float = 0.0
-    """Share of the training for which it has."""
+    reached: float = 0.0
+    """The share of the training at which it would stand had it never gone back; used where it may."""
+
+    def judge(self, share: float, falls_per_minute: float) -> None:
+        """Goes on or back by a share of the training."""
+        if self.most_falls is not None and falls_per_minute > self.most_falls and self.reached >= self.begin:
+            self.reached = max(self.begin, self.reached - share)
+        else:
+            self.reached = min(self.until, self.reached + share)
 
     def done(self, progress: float) -> float:
         """0 to 1: how much of the way lies behind them."""
-        progress -= self.waited
+        if self.most_falls is not None:
+            progress = self.reached
         if progress >= self.until:
             return 1.0
         return (progress - self.begin) / (self.until - self.begin) if progress > self.begin else 0.0
@@ -50,8 +58,8 @@ class Curriculum:
 
         A phase is {begin, until, start, falls_per_minute}: begin (0 where it is missing) and until are shares of the
         training; start is {term: [low, high]}, NEUTRAL or NOISE. Of the last two, terms that another phase names are
-        excepted. Where falls_per_minute is given, a phase waits while robots fall more often, and so it may end later
-        than until says, or never.
+        excepted. Where falls_per_minute is given, a phase goes back while robots fall more often, and so it may end
+        later than until says, or never.
 
         Raises UserError for a term that stays as it is or has two phases, or a share that makes no sense.
         """
@@ -95,21 +103,20 @@ class Curriculum:
             if phase.start
         }
 
-    def judge(self, progress: float, share: float, falls_per_minute: float) -> None:
-        """Takes note of how often robots fell during a share of the training that began at `progress`."""
+    def judge(self, share: float, falls_per_minute: float) -> None:
+        """Takes note of how often robots fell during a share of the training."""
         for phase in self._phases.values():
-            if falls_per_minute > phase.most_falls and progress - phase.waited > phase.begin:
-                phase.waited += share
+            phase.judge(share, falls_per_minute)
 
     @property
-    def waited(self) -> dict[str, float]:
-        """By phase, the share of the training for which it has waited: what a checkpoint keeps."""
-        return {name: phase.waited for name, phase in self._phases.items()}
+    def reached(self) -> dict[str, float]:
+        """Where each phase stands, as a share of the training: what a checkpoint keeps."""
+        return {name: phase.reached for name, phase in self._phases.items()}
 
-    @waited.setter
-    def waited(self, waited: Mapping[str, float]) -> None:
+    @reached.setter
+    def reached(self, reached: Mapping[str, float]) -> None:
         for name, phase in self._phases.items():
-            phase.waited = waited.get(name, 0.0)
+            phase.reached = reached.get(name, 0.0)
 
     def apply(self, environment: Environment, progress: float) -> None:
         """Draws noise from where the ranges stand, and physics and pushes of the episodes that begin from now on."""
@@ -134,11 +141,11 @@ def _shares(name: str, phase: Mapping[str, Any]) -> tuple[float, float]:
     return begin, until
 
 
-def _most_falls(name: str, phase: Mapping[str, Any]) -> float:
-    """[1/min] falls above which a phase waits; infinite where it does not say."""
+def _most_falls(name: str, phase: Mapping[str, Any]) -> float | None:
+    """[1/min] falls above which a phase goes back; None where it does not say."""
     given = phase.get("falls_per_minute")
     if given is None:
-        return math.inf
+        return None
     try:
         most = float(given)
     except (TypeError, ValueError):

@@ -58,7 +58,7 @@ class Training:
         return self.run / checkpoint.CHECKPOINT
 
     def save(self) -> None:
-        extra = {"iteration": self.iteration, "seconds": self.seconds, "waited": self.curriculum.waited}
+        extra = {"iteration": self.iteration, "seconds": self.seconds, "curriculum": self.curriculum.reached}
         checkpoint.save(self.checkpoint, self.ppo, extra)
 
     def resume(self) -> None:
@@ -69,7 +69,7 @@ class Training:
         if self.checkpoint.is_file():
             extra = checkpoint.restore(self.checkpoint, self.ppo)
             self.iteration, self.seconds = extra["iteration"], extra["seconds"]
-            self.curriculum.waited = extra.get("waited", {})
+            self.curriculum.reached = extra.get("curriculum", {})
         self.stages = self._make_stages()
         log = self.run / "progress.jsonl"
         lines = log.read_text().splitlines() if log.is_file() else []
@@ -117,7 +117,7 @@ class Training:
         took = time.perf_counter() - began
         self.seconds += took
         entry = self._entry(took)
-        self.curriculum.judge(done, (self.ppo.num_timesteps - steps_before) / env_steps, entry["falls_per_minute"])
+        self.curriculum.judge((self.ppo.num_timesteps - steps_before) / env_steps, entry["falls_per_minute"])
         log.write(json.dumps(entry) + "\n")
         log.flush()
         for name in ("reward", "fitness", "falls_per_minute", "env_steps_per_s"):

@@ -34,7 +34,7 @@ class Randomize(asking_schema.Asking):
     widen: float = 0.5
     """Share of such a further training over which its ranges grow from nothing to their width; 0: wide at once."""
     widen_falls_per_minute: float | None = None
-    """They wait while robots fall more often than that, and so may not reach their width; null: they never wait."""
+    """They narrow again while robots fall more often than that, and so may not reach their width; null: never."""
     samples: int = 8
     """Proposals of each arm that proposes."""
     final_seeds: int = 3
