@@ -12,12 +12,12 @@ Everything lives below OUT and is done once: killed or stopped, the same command
 - **ablation**, of the safety instruction, with `--reward-without-safety`: `eureka` (neither instruction nor
   randomization) and `no_safety` (designed ranges on that reward).
 - **ball**: `designed` and `human` of go2-ball, and a frozen pose.
-- **ball-again**: a second round. Each of the two arms goes on with its policy that is best on `select`; for `designed`,
-  the prior of that policy is measured and a model is asked again. What it begins from knows ranges: give `widen=0`.
+- **dash-again**, **ball-again**: a second round of `designed` and `human`. Each goes on with its policy that is best on
+  `select`; for `designed`, the prior of that policy is measured and a model is asked again.
 
 `--env-steps`, `--tune-env-steps`, `--samples`, `--seeds`, `--robot-runs` set the size; the result states it for each
 arm. With `--llm inbox` the questions wait in OUT/runs/sweeps/*/inbox/. A transcript has a folder for each design: dash,
-dash-no-safety, ball, ball-again-designed. The last line is one JSON object of what is done so far.
+dash-no-safety, dash-again-designed, ball, ball-again-designed. The last line is one JSON object of what is done so far.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ from envs import physics, robots, tasks
 from sim2real.export import export
 
 DASH_PIECES = ("dash", "people", "ablation")
-BALL_PIECES = ("ball", "ball-again")
-PIECES = ("prior", "calibrate", *DASH_PIECES, *BALL_PIECES)
+PIECES = ("prior", "calibrate", *DASH_PIECES, "dash-again", "ball", "ball-again")
+ROUND_ARMS = ("designed", "human")
+"""What the ball and second rounds compare."""
 CALIBRATION_TRAINING_SEED = 77
 """No arm trains with it."""
 CALIBRATION_EPISODES = 512
@@ -118,16 +119,16 @@ class Bench:
                 name = RENAMED.get(label, {}).get(arm, arm)
                 seeds = [self._dash_seed(label, run, calibration["severity"]) for run in self._runs(folder, arm)]
                 rows[name] = self._dash_arm(seeds, table, row)
-        main = next(iter(rows))
-        differences = {
-            name: {
-                key: paired(main, rows[main]["of_seeds"][key], name, row["of_seeds"][key])
-                for key in ("velocity_m_s", "metres")
-            }
-            for name, row in rows.items()
-            if name != main and len(row["of_seeds"]["metres"]) == len(rows[main]["of_seeds"]["metres"])
-        }
-        return {"arms": rows, "main_minus_arm": differences, "severity": calibration["severity"]}
+        return {"arms": rows, "main_minus_arm": _differences(rows), "severity": calibration["severity"]}
+
+    def dash_again(self) -> dict[str, Any]:
+        """The same after a second round."""
+        severity, rows = self.calibrate()["severity"], {}
+        for arm, folder in self._second_round("dash", "go2-dash", self.options.reward).items():
+            table = read_json(folder / TABLE)
+            seeds = [self._dash_seed("dash-again", run, severity) for run in self._runs(folder, arm)]
+            rows[arm] = self._dash_arm(seeds, table, table["arms"][arm])
+        return {"arms": rows, "main_minus_arm": _differences(rows), "severity": severity}
 
     def _dash_seed(self, label: str, run: Path, severity: int) -> dict[str, Any]:
         """One policy: report physics, then the simulated robot, each run on disk before the next."""
@@ -160,28 +161,37 @@ class Bench:
     def ball(self) -> dict[str, Any]:
         """Seconds on the ball."""
         o, task = self.options, tasks.get("go2-ball")
-        folder = self._design("ball", "go2-ball", ["designed", "human"], o.ball_reward, [])
-        rows = {arm: self._ball_arm(folder, arm) for arm in ("designed", "human")}
+        folder = self._design("ball", "go2-ball", ROUND_ARMS, o.ball_reward, [])
+        rows = {arm: self._ball_arm(folder, arm) for arm in ROUND_ARMS}
         difference = paired("designed", rows["designed"]["of_seeds"], "human", rows["human"]["of_seeds"])
         still = reality.frozen(robots.get(task.robot).num_actions)
         rows["frozen_pose"] = reality.seconds_on_ball(still, task, o.episodes)
         return {"arms": rows, "designed_minus_human_s": difference, "episodes": o.episodes}
 
     def ball_again(self) -> dict[str, Any]:
-        """The same after a second round, which begins from each arm's best policy of the first."""
+        """The same after a second round."""
         o = self.options
-        if not self._finished("ball"):
-            raise UserError(f"{self.out} has no finished piece `ball`, with whose policies a second round begins")
-        first = self._begun("ball")
-        assert first is not None
-        rows = {}
-        for arm in ("designed", "human"):
-            select = read_json(first / TABLE)["arms"][arm]["select"]
-            best = self._runs(first, arm)[select.index(max(select))]
-            more = [f"run={best}", "own_bases=false"]
-            rows[arm] = self._ball_arm(self._design(f"ball-again-{arm}", "go2-ball", [arm], o.ball_reward, more), arm)
+        designs = self._second_round("ball", "go2-ball", o.ball_reward)
+        rows = {arm: self._ball_arm(folder, arm) for arm, folder in designs.items()}
         difference = paired("designed", rows["designed"]["of_seeds"], "human", rows["human"]["of_seeds"])
         return {"arms": rows, "designed_minus_human_s": difference, "episodes": o.episodes}
+
+    def _second_round(self, piece: str, task: str, reward: Path | None) -> dict[str, Path]:
+        """By arm, a design that begins from that arm's policy of the first round that is best on select."""
+        if not self._finished(piece):
+            raise UserError(f"{self.out} has no finished piece `{piece}`, with whose policies a second round begins")
+        first = self._begun(piece)
+        assert first is not None
+        arms = read_json(first / TABLE)["arms"]
+        if missing := [arm for arm in ROUND_ARMS if arm not in arms]:
+            raise UserError(f"{first} has no arm {missing[0]!r}, with whose policies a second round begins")
+        designs = {}
+        for arm in ROUND_ARMS:
+            select = arms[arm]["select"]
+            best = self._runs(first, arm)[select.index(max(select))]
+            more = [f"run={best}", "own_bases=false"]
+            designs[arm] = self._design(f"{piece}-again-{arm}", task, [arm], reward, more)
+        return designs
 
     def _ball_arm(self, folder: Path, arm: str) -> dict[str, Any]:
         table = read_json(folder / TABLE)
@@ -255,6 +265,19 @@ class Bench:
         write_atomically(path, json.dumps(content, indent=1) + "\n")
 
 
+def _differences(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The first arm minus each other one, paired by seed, where both have the same number of them."""
+    main, *others = rows
+    return {
+        name: {
+            key: paired(main, rows[main]["of_seeds"][key], name, rows[name]["of_seeds"][key])
+            for key in ("velocity_m_s", "metres")
+        }
+        for name in others
+        if len(rows[name]["of_seeds"]["metres"]) == len(rows[main]["of_seeds"]["metres"])
+    }
+
+
 def _run_to_its_end(command: Sequence[str]) -> int:
     """Its exit status. What ends this program ends that one too: nothing goes on training unseen."""
     process = subprocess.Popen(command, stdout=sys.stderr)
@@ -314,6 +337,8 @@ def main() -> None:
         if "ablation" in dash and options.reward_without_safety is None:
             parser.error("--pieces ablation needs --reward-without-safety FILE")
         figures["dash"] = bench.dash(dash)
+    if "dash-again" in pieces:
+        figures["dash_again"] = bench.dash_again()
     if "ball" in pieces:
         figures["ball"] = bench.ball()
     if "ball-again" in pieces:
