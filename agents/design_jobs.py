@@ -28,11 +28,14 @@ def run_job(path: Path) -> None:
     if job.get("kind") != "prior":
         candidate.run_job(path)
         return
-    folder = Path(job["folder"])
-    with candidate.run_folder_lock(folder):
+    folder, run = Path(job["folder"]), Path(job["run"])
+    with candidate.run_folder_lock(run):
         if not (folder / job["result"]).is_file():
             settings = {**job["settings"], "terms": tuple(job["settings"]["terms"])}
-            physics_prior.write(folder, physics_prior.measure(load_policy(folder), physics_prior.Settings(**settings)))
+            content = physics_prior.measure(load_policy(run), physics_prior.Settings(**settings))
+            if not (run / physics_prior.FILE).is_file():  # for its report; what someone else has measured stays
+                physics_prior.write(run, content)
+            physics_prior.write(folder, content)
 
 
 class DesignJobs(Jobs):
@@ -53,7 +56,7 @@ class DesignJobs(Jobs):
     def prior(self, run: Path) -> Job:
         """Measure which physics a base policy survives."""
         return {
-            "kind": "prior", "folder": str(run), "result": physics_prior.FILE,
+            "kind": "prior", "folder": str(self._folder.path), "run": str(run), "result": physics_prior.FILE,
             "settings": asdict(prior_settings(self._settings.config)),
         }  # fmt: skip
 

@@ -96,7 +96,7 @@ def measure(
     threshold = task.fitness_threshold if settings.threshold is None else settings.threshold
     trial = Trial.of(
         task, settings.seconds, episodes=settings.episodes, seed=settings.seed, threads=settings.threads,
-        collision=settings.collision or loaded.config.get("collision", "feet"), threshold=threshold,
+        collision=_collision(settings, loaded), threshold=threshold,
     )  # fmt: skip
     ran = {"simulations": 0, "env_steps": 0}
 
@@ -175,6 +175,23 @@ def read(run: Path) -> dict[str, Any]:
     if content.get("format") != FORMAT or not isinstance(content.get("terms"), dict):
         raise UserError(f"{run / FILE} is not of format {FORMAT}; measure it again: gantry prior {run}")
     return content
+
+
+def answers(content: Mapping[str, Any], settings: Settings, loaded: LoadedPolicy) -> bool:
+    """Whether a prior is what `measure` would find, its seed and grid apart."""
+    asked = {
+        "policy_sha256": _policy_sha256(loaded), "physics_hash": physics.digest(loaded.task),
+        "fitness_threshold": loaded.task.fitness_threshold if settings.threshold is None else settings.threshold,
+        "needed_share": settings.needed_share, "episodes": settings.episodes,
+        "episode_s": min(settings.seconds, loaded.task.episode_length_s), "collision": _collision(settings, loaded),
+    }  # fmt: skip
+    names = prior_terms.choose(loaded.task, settings.terms)
+    return list(content["terms"]) == list(names) and all(content.get(key) == value for key, value in asked.items())
+
+
+def _collision(settings: Settings, loaded: LoadedPolicy) -> Collision:
+    found: Collision = settings.collision or loaded.config.get("collision", "feet")
+    return found
 
 
 def surviving_ranges(content: Mapping[str, Any]) -> dict[str, tuple[float, float]]:

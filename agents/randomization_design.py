@@ -31,10 +31,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from agents import design_table, physics_prior, run_folder, search_states
+from agents.checkpoint import load_policy
 from agents.design_arms import FROM_PRIOR, OF_MODELS, cem_rounds
 from agents.design_jobs import DesignJobs, run_job, width_of
 from agents.design_proposals import Proposals
-from agents.design_settings import settings_of
+from agents.design_settings import prior_settings, settings_of
 from agents.llm import Asked, Provider, make_provider
 from agents.reward_search import llm_settings
 from agents.search_jobs import Job, Launch
@@ -144,14 +145,16 @@ class Design:
         """The physics that the base policy survives, where an arm needs it."""
         if not set(FROM_PRIOR) & set(self._settings.arms):
             return None
-        if not (base / physics_prior.FILE).is_file():
+        path = self.folder.path
+        if not (path / physics_prior.FILE).is_file() and (base / physics_prior.FILE).is_file():
+            known = physics_prior.read(base)
+            if physics_prior.answers(known, prior_settings(self._settings.config), load_policy(base)):
+                physics_prior.write(path, known)
+        if not (path / physics_prior.FILE).is_file():
             self._say("prior: which physics the policy survives")
         self._jobs.run([self._jobs.prior(base)])
-        content = physics_prior.read(base)
+        content = physics_prior.read(path)
         ranges = physics_prior.surviving_ranges(content)
-        kept = self.folder.path / physics_prior.FILE
-        if not kept.is_file():
-            run_folder.write_atomically(kept, (base / physics_prior.FILE).read_text(encoding="utf-8"))
         self._ledger.add(
             "prior", "prior", run=base.name, digest=content["digest"], parameters=len(ranges),
             scan_seconds=content["scan_seconds"], bisection_seconds=content["bisection_seconds"],

@@ -11,7 +11,7 @@ import pytest
 
 from agents import physics_prior, train
 from agents.checkpoint import load_policy
-from agents.physics_prior import Settings, measure, read, surviving_ranges, with_push_interval, write
+from agents.physics_prior import Settings, answers, measure, read, surviving_ranges, with_push_interval, write
 from configs.errors import UserError
 from envs import tasks
 
@@ -49,6 +49,21 @@ def test_the_same_policy_gives_the_same_digest_and_another_another(run):
     assert first["digest"] == again["digest"]
     harder = measure(load_policy(run), Settings(**{**vars(SMALL), "needed_share": 1.0}))
     assert harder["digest"] != first["digest"]
+
+
+def test_a_prior_is_used_again_only_for_the_same_question(run, tmp_path_factory, configure):
+    loaded = load_policy(run)
+    content = measure(loaded, SMALL)
+    assert answers(content, SMALL, loaded) and answers(
+        content, Settings(**{**vars(SMALL), "collision": "feet"}), loaded
+    )
+    for change in (
+        {"threshold": 0.5}, {"needed_share": 0.9}, {"episodes": 4}, {"seconds": 2.0}, {"terms": ("link_mass",)},
+        {"collision": "full"}, {"threshold": None},
+    ):  # fmt: skip
+        assert not answers(content, Settings(**{**vars(SMALL), **change}), loaded), change
+    other = load_policy(train.train(configure(tmp_path_factory.mktemp("other"), "seed=5", "env_steps=256")))
+    assert not answers(content, SMALL, other)
 
 
 def test_success_is_the_tasks_own_threshold(run):

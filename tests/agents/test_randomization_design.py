@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,19 @@ def test_it_goes_on_from_a_given_run(tmp_path, finished_run):
     assert human == {n: list(r) for n, r in tasks.get("cartpole-swingup").randomization.items()}
     assert table["arms"]["human"]["low"] is None and not (folder.path / "physics_prior.json").exists()
     assert not list(tmp_path.glob("cartpole-swingup/*base*"))
+
+
+def test_a_prior_of_other_settings_is_not_taken_over(tmp_path, finished_run):
+    """By its own threshold the policy fails at nominal; what the message advises must then count."""
+    run = tmp_path / "given"
+    shutil.copytree(finished_run, run)
+    overrides = [f"run={run}", "arms=[prior]", "final_seeds=1", "prior_terms=[link_mass,joint_damping]"]
+    with pytest.raises(UserError, match=r"fitness 0.7 in 0% of its episodes on nominal physics.*lower the threshold"):
+        design(configure(tmp_path / "a", *overrides, "success=null"), Written(tmp_path / "log"))
+    strict = (run / "physics_prior.json").read_text()
+    folder, table = design(configure(tmp_path / "b", *overrides), Written(tmp_path / "log"))
+    assert set(table["arms"]["prior"]["ranges"]) == {"link_mass", "joint_damping"}
+    assert (run / "physics_prior.json").read_text() == strict != (folder.path / "physics_prior.json").read_text()
 
 
 def test_final_seeds_can_have_bases_of_their_own(tmp_path):
