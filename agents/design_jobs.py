@@ -68,12 +68,8 @@ class DesignJobs(Jobs):
         # `curriculum` is the base's: whatever continues from it has been through that already.
         s = self._settings
         widening = {"until": s.widen, "start": NEUTRAL, "falls_per_minute": s.widen_falls_per_minute}
-        config = {
-            **self._config(name),
-            "seed": seed,
-            "env_steps": env_steps,
-            "curriculum": widening if s.widen else None,
-        }
+        config = {**self._config(name), "seed": seed, "env_steps": env_steps}
+        config["curriculum"] = widening if s.widen else None
         job = self._run(name, arm, source, reward, config, ranges, _learner_of(base))
         return job | {"randomization": text}
 

@@ -77,5 +77,7 @@ def _check(config: Mapping[str, Any]) -> None:
     falls = config["widen_falls_per_minute"]
     if falls is not None and not falls > 0:
         raise UserError(f"widen_falls_per_minute={falls}; valid: a number above 0, or null to widen regardless")
+    if falls is not None and not config["widen"]:
+        raise UserError(f"widen_falls_per_minute={falls} says when ranges narrow again, but with widen=0 they never do")
     if config["wall_s"] <= 0 or config["memory_gb"] <= 0:
         raise UserError(f"wall_s={config['wall_s']} and memory_gb={config['memory_gb']} must be positive")
