@@ -227,7 +227,7 @@ def test_a_base_may_be_trained_with_the_noise_that_people_chose(tmp_path):
         ("choose_env_steps=-1", "choose_env_steps=-1; at least 0"),
         ("widen=1.5", "widen=1.5; valid: 0"),
         ("widen_falls_per_minute=0", "widen_falls_per_minute=0"),
-        ("widen=0", "widen_falls_per_minute=3 says when ranges narrow again, but with widen=0"),
+        ("widen=0", r"widen_falls_per_minute=3.* says when ranges narrow again, but with widen=0"),
         ("base_randomization=noisy", "randomization 'noisy' is no file; valid: task, none"),
         ("curriculum={until: 2}", "curriculum.until=2; valid: 0 to 1"),
         ("prior_terms=[friction]", "makes no difference"),
