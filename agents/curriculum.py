@@ -32,11 +32,13 @@ class _Phase:
     """[1/min] while robots fall more often, the phase goes back; None: it never does."""
     start: Ranges
     reached: float = 0.0
-    """The share of the training at which it would stand had it never gone back; used where it may."""
+    """Where a phase that may go back stands: the share of the training at which it would be, had it never done so."""
 
     def judge(self, share: float, falls_per_minute: float) -> None:
         """Goes on or back by a share of the training."""
-        if self.most_falls is not None and falls_per_minute > self.most_falls and self.reached >= self.begin:
+        if self.most_falls is None:
+            return
+        if falls_per_minute > self.most_falls and self.reached >= self.begin:
             self.reached = max(self.begin, self.reached - share)
         else:
             self.reached = min(self.until, self.reached + share)
@@ -110,8 +112,8 @@ class Curriculum:
 
     @property
     def reached(self) -> dict[str, float]:
-        """Where each phase stands, as a share of the training: what a checkpoint keeps."""
-        return {name: phase.reached for name, phase in self._phases.items()}
+        """Where phases stand that may go back, as a share of the training: what a checkpoint keeps."""
+        return {name: phase.reached for name, phase in self._phases.items() if phase.most_falls is not None}
 
     @reached.setter
     def reached(self, reached: Mapping[str, float]) -> None:
