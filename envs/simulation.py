@@ -1,5 +1,7 @@
 """N MuJoCo simulations of one robot, stepped together by mjbatch, each with its own physics."""
 
+import sys
+
 import mujoco
 import numpy as np
 from mjbatch import Batch
@@ -12,6 +14,18 @@ _STATE_PARTS = ("TIME", "QPOS", "QVEL", "ACT", "HISTORY", "WARMSTART", "CTRL", "
 
 MAX_VELOCITY = 100.0
 """[m/s, rad/s] no part of these robots moves this fast; a simulation that does has diverged."""
+
+
+def _hear(warning: str) -> None:
+    """MuJoCo's warnings, of this whole process: on stderr, without its MUJOCO_LOG.TXT in the working directory.
+
+    Not that a simulation is unstable: these are counted (`Simulation.diverged`), and a physics prior has hundreds.
+    """
+    if "simulation is unstable" not in warning:
+        print(f"MuJoCo warns: {warning}", file=sys.stderr)
+
+
+mujoco.set_mju_user_warning(_hear)
 
 
 class Simulation:

@@ -6,9 +6,11 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import mujoco
 import numpy as np
 import pytest
 import torch
+from mjbatch import Batch
 from torch import Tensor
 
 from configs.errors import UserError
@@ -168,10 +170,10 @@ def zero(s: State) -> dict[str, Tensor]:
 @pytest.mark.parametrize("name", tasks.names())
 @pytest.mark.parametrize("bad", [math.nan, math.inf, 1e12, -1e6, 3 * MAX_VELOCITY])
 def test_diverged_simulation_is_counted_and_contained(
-    name: str, bad: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, bad: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Over and over in the same simulation, for MuJoCo resets its own counters; the others do not notice."""
-    monkeypatch.chdir(tmp_path)  # MuJoCo writes MUJOCO_LOG.TXT where it stands
+    monkeypatch.chdir(tmp_path)  # where MuJoCo would write its MUJOCO_LOG.TXT
     options = {"reward": zero, "num_threads": 1, "seed": 1, "termination_penalty": 100.0}
     broken, healthy = (Environment(tasks.get(name), 4, **options) for _ in range(2))  # type: ignore[arg-type]
     assert torch.equal(broken.reset()[0], healthy.reset()[0])
@@ -198,6 +200,20 @@ def test_diverged_simulation_is_counted_and_contained(
     assert healthy.diverged_count == 0
     assert np.abs(broken.sim.qvel).max() < MAX_VELOCITY
     assert float(broken.state.time_s[2]) == 0.0
+    assert list(tmp_path.iterdir()) == [] and capfd.readouterr() == ("", "")  # counted, not shouted
+
+
+def test_other_warnings_of_mujoco_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """From the threads of a batch as well."""
+    monkeypatch.chdir(tmp_path)
+    box = '<body pos="{} 0 .04"><freejoint/><geom type="box" size=".05 .05 .05"/></body>'
+    boxes = "".join(box.format(i / 10) for i in range(8))
+    world = f'<worldbody><geom type="plane" size="9 9 1"/>{boxes}</worldbody>'
+    Batch(mujoco.MjModel.from_xml_string(f'<mujoco><size memory="60K"/>{world}</mujoco>'), 4, 2).step()
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr().err.count("MuJoCo warns: Insufficient arena memory") == 4
 
 
 def test_divergence_on_the_ground_is_no_failure_of_the_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
