@@ -14,6 +14,7 @@ Everything lives below OUT and is done once: killed or stopped, the same command
 - **ball**: `designed` and `human` of go2-ball, and a frozen pose.
 - **dash-again**, **ball-again**: a second round of `designed` and `human`. Each goes on with its policy that is best on
   `select`; for `designed`, the prior of that policy is measured and a model is asked again.
+- **ball-runs**: seconds on the ball of the policies that `--ball-runs` names, wherever they come from.
 
 `--env-steps`, `--tune-env-steps`, `--samples`, `--seeds`, `--robot-runs` set the size; the result states it for each
 arm. With `--llm inbox` the questions wait in OUT/runs/sweeps/*/inbox/. A transcript has a folder for each design: dash,
@@ -39,12 +40,12 @@ from agents.randomization_design import TABLE
 from agents.run_folder import read_json, write_atomically
 from benchmarks import reality, transfer_prior
 from benchmarks.report import finish
-from configs.errors import UserError
+from configs.errors import UserError, leave
 from envs import physics, robots, tasks
 from sim2real.export import export
 
 DASH_PIECES = ("dash", "people", "ablation")
-PIECES = ("prior", "calibrate", *DASH_PIECES, "dash-again", "ball", "ball-again")
+PIECES = ("prior", "calibrate", *DASH_PIECES, "dash-again", "ball", "ball-again", "ball-runs")
 ROUND_ARMS = ("designed", "human")
 """What the ball and second rounds compare."""
 CALIBRATION_TRAINING_SEED = 77
@@ -133,9 +134,8 @@ class Bench:
     def _dash_seed(self, label: str, run: Path, severity: int) -> dict[str, Any]:
         """One policy: report physics, then the simulated robot, each run on disk before the next."""
         path = self.out / "reality" / f"{label}.{run.name}.json"
-        found: dict[str, Any] = read_json(path) if path.is_file() else {"severity": severity, "robot": []}
-        if found["severity"] != severity:
-            raise UserError(f"{path} was made with severity {found['severity']}, not {severity}; delete it")
+        found = self._measured(path, severity=severity, episodes=self.options.episodes)
+        found.setdefault("robot", [])
         if "batch" not in found:
             found["batch"] = reality.on_track(load_policy(run), severity, self.options.episodes)
             self._write(path, found)
@@ -176,6 +176,17 @@ class Bench:
         difference = paired("designed", rows["designed"]["of_seeds"], "human", rows["human"]["of_seeds"])
         return {"arms": rows, "designed_minus_human_s": difference, "episodes": o.episodes}
 
+    def ball_runs(self) -> dict[str, Any]:
+        """Of single policies, by the names of their run folders."""
+        o, runs = self.options, [run.absolute() for run in self.options.ball_runs]
+        if not runs:
+            raise UserError("the piece `ball-runs` needs --ball-runs RUN [RUN ...]")
+        for run in runs:
+            if (task := load_policy(run).task.name) != "go2-ball":
+                raise UserError(f"{run} is a policy of {task}; --ball-runs takes those of go2-ball")
+        rows = {run.name: self._ball_seed(run) for run in runs}
+        return {"runs": rows, "episodes": o.episodes}
+
     def _second_round(self, piece: str, task: str, reward: Path | None) -> dict[str, Path]:
         """By arm, a design that begins from that arm's policy of the first round that is best on select."""
         if not self._finished(piece):
@@ -203,11 +214,25 @@ class Bench:
         }  # fmt: skip
 
     def _ball_seed(self, run: Path) -> dict[str, Any]:
-        path = self.out / "reality" / f"ball.{run.name}.json"
-        if not path.is_file():
+        path, episodes = self.out / "reality" / f"ball.{run.name}.json", self.options.episodes
+        found = self._measured(path, episodes=episodes)
+        if "seconds" not in found:
             loaded = load_policy(run)
-            self._write(path, reality.seconds_on_ball(loaded.act, loaded.task, self.options.episodes))
-        return read_json(path)
+            found |= reality.seconds_on_ball(loaded.act, loaded.task, episodes)
+            self._write(path, found)
+        return found
+
+    @staticmethod
+    def _measured(path: Path, **asked: int) -> dict[str, Any]:
+        """What is known of a policy so far; of a new one, what is asked.
+
+        Raises UserError where it was asked otherwise.
+        """
+        found = read_json(path) if path.is_file() else asked
+        for name, value in asked.items():
+            if (known := found.get(name, value)) != value:
+                raise UserError(f"{path} was made with {name} {known}, not {value}; delete it")
+        return found
 
     def _size(self, table: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
         """At which size an arm ran. base_env_steps: null where it went on with a policy that was there."""
@@ -301,6 +326,7 @@ def main() -> None:
     )
     parser.add_argument("--prior-run", type=Path, help="a trained run for the piece `prior`")
     parser.add_argument("--prior-sample", type=int, default=20, help="values of the comparison; 0: all")
+    parser.add_argument("--ball-runs", type=Path, nargs="+", default=[], help="run folders for the piece `ball-runs`")
     parser.add_argument("--arms", default=",".join(ARMS), help="of go2-dash, the main one first")
     parser.add_argument(
         "--severity", type=int, help="of the stand-in, as another calibration fixed it; default: the nearest to 65 %%"
@@ -337,15 +363,15 @@ def main() -> None:
         if "ablation" in dash and options.reward_without_safety is None:
             parser.error("--pieces ablation needs --reward-without-safety FILE")
         figures["dash"] = bench.dash(dash)
-    if "dash-again" in pieces:
-        figures["dash_again"] = bench.dash_again()
-    if "ball" in pieces:
-        figures["ball"] = bench.ball()
-    if "ball-again" in pieces:
-        figures["ball_again"] = bench.ball_again()
+    rest = {"dash-again": bench.dash_again, "ball": bench.ball, "ball-again": bench.ball_again,
+            "ball-runs": bench.ball_runs}  # fmt: skip
+    figures |= {piece.replace("-", "_"): measure() for piece, measure in rest.items() if piece in pieces}
     figures["physics_hashes"] = {name: physics.digest(tasks.get(name)) for name in ("go2-dash", "go2-ball")}
     finish("transfer", figures, tasks.get("go2-dash"))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        leave(error)
