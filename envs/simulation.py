@@ -22,7 +22,7 @@ def _hear(warning: str) -> None:
     Not that a simulation is unstable: these are counted (`Simulation.diverged`), and a physics prior has hundreds.
     """
     if "simulation is unstable" not in warning:
-        print(f"MuJoCo warns: {warning}", file=sys.stderr)
+        sys.stderr.write(f"MuJoCo warns: {warning}\n")  # in one piece: several threads may warn at once
 
 
 mujoco.set_mju_user_warning(_hear)
