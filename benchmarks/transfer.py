@@ -177,14 +177,15 @@ class Bench:
         return {"arms": rows, "designed_minus_human_s": difference, "episodes": o.episodes}
 
     def ball_runs(self) -> dict[str, Any]:
-        """Of single policies, by the names of their run folders."""
-        o, runs = self.options, [run.absolute() for run in self.options.ball_runs]
-        if not runs:
+        """Of single policies; always measured anew, since a folder anywhere may have changed."""
+        o = self.options
+        if not o.ball_runs:
             raise UserError("the piece `ball-runs` needs --ball-runs RUN [RUN ...]")
-        for run in runs:
-            if (task := load_policy(run).task.name) != "go2-ball":
-                raise UserError(f"{run} is a policy of {task}; --ball-runs takes those of go2-ball")
-        rows = {run.name: self._ball_seed(run) for run in runs}
+        policies = {str(run): load_policy(run) for run in o.ball_runs}
+        for run, loaded in policies.items():
+            if loaded.task.name != "go2-ball":
+                raise UserError(f"{run} is a policy of {loaded.task.name}; --ball-runs takes those of go2-ball")
+        rows = {run: reality.seconds_on_ball(p.act, p.task, o.episodes) for run, p in policies.items()}
         return {"runs": rows, "episodes": o.episodes}
 
     def _second_round(self, piece: str, task: str, reward: Path | None) -> dict[str, Path]:
@@ -230,8 +231,8 @@ class Bench:
         """
         found = read_json(path) if path.is_file() else asked
         for name, value in asked.items():
-            if (known := found.get(name, value)) != value:
-                raise UserError(f"{path} was made with {name} {known}, not {value}; delete it")
+            if found.get(name) != value:
+                raise UserError(f"{path} was made with {name} {found.get(name)}, not {value}; delete it")
         return found
 
     def _size(self, table: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
